@@ -1,0 +1,5 @@
+//! On the background thread: from captured records to bytes at a destination.
+
+pub(crate) mod batch;
+pub(crate) mod framing;
+pub(crate) mod transport;

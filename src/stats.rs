@@ -3,6 +3,8 @@
 //! `emitted = delivered + Σ lost[reason] + pending` holds at any time, for every destination.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Why a message did not arrive. Each is counted on its own; see [`Stats`](crate::Stats).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,5 +68,273 @@ impl LossReason {
 impl fmt::Display for LossReason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.pad(self.name())
+    }
+}
+
+const REASONS: usize = LossReason::ALL.len();
+
+/// Messages lost, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses([u64; REASONS]);
+
+impl Losses {
+    /// Messages lost for one reason.
+    pub fn count(&self, reason: LossReason) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// Messages lost for any reason.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// The reasons that have cost messages, and how many each.
+    pub fn iter(&self) -> impl Iterator<Item = (LossReason, u64)> + '_ {
+        LossReason::ALL.into_iter().map(|reason| (reason, self.count(reason))).filter(|&(_, count)| count > 0)
+    }
+
+    fn plus(&self, other: &Losses) -> Losses {
+        Losses(std::array::from_fn(|index| self.0[index] + other.0[index]))
+    }
+
+    pub(crate) fn since(&self, earlier: &Losses) -> Losses {
+        Losses(std::array::from_fn(|index| self.0[index].saturating_sub(earlier.0[index])))
+    }
+}
+
+/// `0`, or `12 (queue_full 10, shed 2)`.
+impl fmt::Display for Losses {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.total())?;
+        for (index, (reason, count)) in self.iter().enumerate() {
+            write!(formatter, "{}{reason} {count}", if index == 0 { " (" } else { ", " })?;
+        }
+        formatter.write_str(if self.total() == 0 { "" } else { ")" })
+    }
+}
+
+/// The account at one moment; from [`Guard::stats`](crate::Guard::stats).
+///
+/// `emitted == delivered + lost.total() + pending`. With several destinations every one has an account of its own
+/// in [`destinations`](Stats::destinations), and the figures here are those of the one that has got most.
+///
+/// Prints as `emitted 12 = delivered 10 + lost 2 (queue_full 2) + pending 0`.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Messages the program made that passed the filters.
+    pub emitted: u64,
+    /// Messages that have arrived, as far as the transport can tell: see the guarantees in the README.
+    pub delivered: u64,
+    /// Messages that will not arrive, by reason.
+    pub lost: Losses,
+    /// Messages on their way.
+    pub pending: u64,
+    /// Messages that were cut to fit, and marked `truncated`.
+    pub truncated: u64,
+    /// The account of each destination.
+    pub destinations: Vec<DestinationStats>,
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Stats { emitted, delivered, lost, pending, .. } = self;
+        write!(formatter, "emitted {emitted} = delivered {delivered} + lost {lost} + pending {pending}")
+    }
+}
+
+/// One destination's account.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct DestinationStats {
+    /// Its address.
+    pub address: String,
+    /// Messages that have arrived there.
+    pub delivered: u64,
+    /// Messages that will not arrive there, by reason; what was lost before it got here included.
+    pub lost: Losses,
+    /// Messages on their way.
+    pub pending: u64,
+    /// Times that sending failed and was tried again.
+    pub failures: u64,
+    /// What went wrong last, if it has not gone well since.
+    pub problem: Option<String>,
+}
+
+/// The counters behind [`Stats`], shared by everything that can lose or deliver a message.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Messages that never got into a lane.
+    emitted_elsewhere: AtomicU64,
+    lost: AtomicLosses,
+    pub(crate) truncated: AtomicU64,
+    destinations: OnceLock<Vec<Arc<DestinationCounters>>>,
+}
+
+#[derive(Debug, Default)]
+struct AtomicLosses([AtomicU64; REASONS]);
+
+impl AtomicLosses {
+    fn add(&self, reason: LossReason, count: u64) {
+        self.0[reason as usize].fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> Losses {
+        Losses(std::array::from_fn(|index| self.0[index].load(Ordering::Relaxed)))
+    }
+}
+
+/// The counters of one destination.
+#[derive(Debug)]
+pub(crate) struct DestinationCounters {
+    address: String,
+    delivered: AtomicU64,
+    lost: AtomicLosses,
+    failures: AtomicU64,
+    problem: Mutex<Option<String>>,
+}
+
+impl DestinationCounters {
+    pub(crate) fn new(address: String) -> Self {
+        DestinationCounters {
+            address,
+            delivered: AtomicU64::new(0),
+            lost: AtomicLosses::default(),
+            failures: AtomicU64::new(0),
+            problem: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn deliver(&self, count: u64) {
+        self.delivered.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lose(&self, reason: LossReason, count: u64) {
+        self.lost.add(reason, count);
+    }
+
+    /// Notes what went wrong, or that nothing does any more.
+    pub(crate) fn note(&self, problem: Option<String>) {
+        self.failures.fetch_add(u64::from(problem.is_some()), Ordering::Relaxed);
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+
+    /// Messages that are done with here, one way or the other.
+    pub(crate) fn settled(&self) -> u64 {
+        self.delivered.load(Ordering::Relaxed) + self.lost.read().total()
+    }
+
+    /// The account, as long as nobody knows how many are pending.
+    fn read(&self, lost_before: &Losses) -> DestinationStats {
+        DestinationStats {
+            address: self.address.clone(),
+            delivered: self.delivered.load(Ordering::Relaxed),
+            lost: lost_before.plus(&self.lost.read()),
+            pending: 0,
+            failures: self.failures.load(Ordering::Relaxed),
+            problem: self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+}
+
+impl Counters {
+    /// Messages were made and turned away at once.
+    #[cold]
+    pub(crate) fn turned_away(&self, reason: LossReason, count: u64) {
+        self.emitted_elsewhere.fetch_add(count, Ordering::Relaxed);
+        self.lose(reason, count);
+    }
+
+    /// Messages that were counted as emitted are lost to every destination.
+    pub(crate) fn lose(&self, reason: LossReason, count: u64) {
+        self.lost.add(reason, count);
+    }
+
+    /// A message was made by the worker itself.
+    pub(crate) fn emit_own(&self) {
+        self.emitted_elsewhere.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn emitted_elsewhere(&self) -> u64 {
+        self.emitted_elsewhere.load(Ordering::Relaxed)
+    }
+
+    /// Messages lost for one reason before they reached any destination.
+    #[cfg(test)]
+    pub(crate) fn lost(&self, reason: LossReason) -> u64 {
+        self.lost.read().count(reason)
+    }
+
+    /// Names the destinations, once.
+    pub(crate) fn set_destinations(&self, destinations: Vec<Arc<DestinationCounters>>) {
+        let _ = self.destinations.set(destinations);
+    }
+
+    fn destinations(&self) -> &[Arc<DestinationCounters>] {
+        self.destinations.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// All losses, those of every destination included: what a loss report is about.
+    pub(crate) fn all_losses(&self) -> Losses {
+        self.destinations().iter().fold(self.lost.read(), |sum, one| sum.plus(&one.lost.read()))
+    }
+
+    /// The account. `emitted` is asked last, so that nothing is settled that was not emitted.
+    pub(crate) fn read(&self, emitted: impl FnOnce() -> u64) -> Stats {
+        let lost_before = self.lost.read();
+        let settled: Vec<_> = self.destinations().iter().map(|one| one.read(&lost_before)).collect();
+        let emitted = emitted();
+        let destinations: Vec<_> = settled
+            .into_iter()
+            .map(|one| DestinationStats { pending: emitted.saturating_sub(one.delivered + one.lost.total()), ..one })
+            .collect();
+        let truncated = self.truncated.load(Ordering::Relaxed);
+        match destinations.iter().max_by_key(|one| one.delivered).cloned() {
+            Some(best) => Stats {
+                emitted,
+                delivered: best.delivered,
+                lost: best.lost,
+                pending: best.pending,
+                truncated,
+                destinations,
+            },
+            None => {
+                let pending = emitted.saturating_sub(lost_before.total());
+                Stats { emitted, delivered: 0, lost: lost_before, pending, truncated, destinations }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_account_balances_for_every_destination_and_shows_the_best() {
+        let counters = Counters::default();
+        let destinations: Vec<_> =
+            ["a", "b"].iter().map(|address| Arc::new(DestinationCounters::new(address.to_string()))).collect();
+        counters.set_destinations(destinations.clone());
+        counters.turned_away(LossReason::Shed, 2);
+        destinations[0].deliver(5);
+        destinations[1].deliver(7);
+        destinations[1].lose(LossReason::TooLarge, 1);
+        let stats = counters.read(|| 20);
+        for one in &stats.destinations {
+            assert_eq!(20, one.delivered + one.lost.total() + one.pending);
+        }
+        assert_eq!(stats.to_string(), "emitted 20 = delivered 7 + lost 3 (shed 2, too_large 1) + pending 10");
+    }
+
+    #[test]
+    fn every_reason_stands_at_its_own_number() {
+        for (index, reason) in LossReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+        }
     }
 }

@@ -1,0 +1,190 @@
+//! The callsite dictionary: what a callsite's id in a record means.
+//!
+//! In: `&'static Metadata` of `tracing`. Out: an id, which is the metadata's address, and on the background thread
+//! the way back from it. A callsite is entered once, at its first use; from then on a caller finds it with one
+//! load in a small table. Nothing can be lost: an id is in the dictionary before it can be in a record.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use tracing::Metadata;
+
+/// What the value of a callsite's field is for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Role {
+    /// A field like any other.
+    Plain,
+    /// The text of the event.
+    Message,
+    /// `type`, `r#type`, `metlog.type`: the message's type.
+    Type,
+    /// `metlog.logger`.
+    Logger,
+    /// `metlog.severity`.
+    Severity,
+    /// `metlog.payload`.
+    Payload,
+    /// `counter.NAME` and its kin.
+    Metric(Metric, Box<str>),
+    /// `log.target` and its kin, written by `tracing-log` when it turns a `log` record into an event.
+    LogTarget,
+    LogModule,
+    LogFile,
+    LogLine,
+}
+
+/// The metric a field's prefix asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Metric {
+    /// `monotonic_counter.`: counts up only.
+    MonotonicCounter,
+    /// `counter.`: counts up and down.
+    Counter,
+    /// `gauge.`: the value as it is now.
+    Gauge,
+    /// `histogram.`: one observation.
+    Histogram,
+}
+
+impl Metric {
+    /// The message type it makes.
+    pub(crate) fn message_type(self) -> &'static str {
+        match self {
+            Metric::MonotonicCounter | Metric::Counter => "counter",
+            Metric::Gauge => "gauge",
+            Metric::Histogram => "histogram",
+        }
+    }
+
+    fn split(name: &str) -> Option<(Metric, &str)> {
+        let (prefix, rest) = name.split_once('.')?;
+        let metric = match prefix {
+            "monotonic_counter" => Metric::MonotonicCounter,
+            "counter" => Metric::Counter,
+            "gauge" => Metric::Gauge,
+            "histogram" => Metric::Histogram,
+            _ => return None,
+        };
+        (!rest.is_empty()).then_some((metric, rest))
+    }
+}
+
+/// What is known of a callsite.
+#[derive(Debug)]
+pub(crate) struct Callsite {
+    pub(crate) metadata: &'static Metadata<'static>,
+    /// Of an event's fields, by index. All plain for a span: nothing in a span can touch an envelope.
+    pub(crate) roles: Box<[Role]>,
+}
+
+impl Callsite {
+    fn new(metadata: &'static Metadata<'static>) -> Self {
+        let bridged = metadata.target() == "log" && metadata.fields().field("log.target").is_some();
+        let role = |name: &str| match metadata.is_event() {
+            true => role_of(name, bridged),
+            false => Role::Plain,
+        };
+        Callsite { metadata, roles: metadata.fields().iter().map(|field| role(field.name())).collect() }
+    }
+
+    /// Whether the event is only a message and fields, so that nothing but its level says what it becomes.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.roles.iter().all(|role| matches!(role, Role::Plain | Role::Message))
+    }
+}
+
+fn role_of(name: &str, bridged: bool) -> Role {
+    match name {
+        "message" => Role::Message,
+        "type" | "r#type" | "metlog.type" => Role::Type,
+        "metlog.logger" => Role::Logger,
+        "metlog.severity" => Role::Severity,
+        "metlog.payload" => Role::Payload,
+        "log.target" if bridged => Role::LogTarget,
+        "log.module_path" if bridged => Role::LogModule,
+        "log.file" if bridged => Role::LogFile,
+        "log.line" if bridged => Role::LogLine,
+        _ => match Metric::split(name) {
+            Some((metric, name)) => Role::Metric(metric, name.into()),
+            None => Role::Plain,
+        },
+    }
+}
+
+/// Entries of [`SEEN`]; enough for the callsites a program is busy with at a time.
+const SEEN_ENTRIES: usize = 4096;
+/// The lowest bit of an entry; free, because metadata is aligned.
+const PLAIN: usize = 1;
+
+/// Addresses of callsites that are in the dictionary, each with its [`PLAIN`] bit. A callsite that finds another
+/// in its place takes the slow way and puts itself there.
+static SEEN: [AtomicUsize; SEEN_ENTRIES] = [const { AtomicUsize::new(0) }; SEEN_ENTRIES];
+
+static DICTIONARY: RwLock<Option<HashMap<u64, &'static Callsite>>> = RwLock::new(None);
+
+/// A callsite's id, and whether it is a plain one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Id {
+    pub(crate) id: u64,
+    pub(crate) plain: bool,
+}
+
+/// The id of a callsite, entered into the dictionary if it is new.
+#[inline]
+pub(crate) fn id(metadata: &'static Metadata<'static>) -> Id {
+    let address = std::ptr::from_ref(metadata) as usize;
+    let seen = SEEN[slot(address)].load(Ordering::Acquire);
+    if seen & !PLAIN == address {
+        return Id { id: address as u64, plain: seen & PLAIN != 0 };
+    }
+    enter(metadata, address)
+}
+
+fn slot(address: usize) -> usize {
+    // Fibonacci hashing: the high bits of the product are well mixed.
+    (address as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_shr(52) as usize % SEEN_ENTRIES
+}
+
+#[cold]
+#[inline(never)]
+fn enter(metadata: &'static Metadata<'static>, address: usize) -> Id {
+    let callsite = look_up(address as u64).unwrap_or_else(|| add(metadata, address));
+    let plain = callsite.is_plain();
+    SEEN[slot(address)].store(address | if plain { PLAIN } else { 0 }, Ordering::Release);
+    Id { id: address as u64, plain }
+}
+
+fn add(metadata: &'static Metadata<'static>, address: usize) -> &'static Callsite {
+    let mut dictionary = DICTIONARY.write().unwrap_or_else(PoisonError::into_inner);
+    // Kept for ever, like the metadata itself: there are as many as the program has callsites.
+    dictionary
+        .get_or_insert_with(HashMap::new)
+        .entry(address as u64)
+        .or_insert_with(|| Box::leak(Box::new(Callsite::new(metadata))))
+}
+
+/// What an id means; `None` for what no record can hold.
+pub(crate) fn look_up(id: u64) -> Option<&'static Callsite> {
+    DICTIONARY.read().unwrap_or_else(PoisonError::into_inner).as_ref()?.get(&id).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_ask_for_metrics_and_a_bare_prefix_does_not() {
+        assert_eq!(role_of("counter.http.hits", false), Role::Metric(Metric::Counter, "http.hits".into()));
+        assert_eq!(role_of("monotonic_counter.x", false), Role::Metric(Metric::MonotonicCounter, "x".into()));
+        assert_eq!(role_of("counter.", false), Role::Plain);
+        assert_eq!(role_of("counter", false), Role::Plain);
+        assert_eq!(role_of("my.counter.x", false), Role::Plain);
+    }
+
+    #[test]
+    fn log_fields_are_special_only_when_tracing_log_wrote_them() {
+        assert_eq!(role_of("log.target", false), Role::Plain);
+        assert_eq!(role_of("log.target", true), Role::LogTarget);
+    }
+}

@@ -1,0 +1,73 @@
+//! One clock for everything: monotonic nanoseconds since the first reading of this process.
+//!
+//! In: nothing. Out: readings the caller can afford. A reading becomes wall-clock time on the background thread
+//! ([`WallClock`]), so a step of the wall clock can make a timestamp jump, as it should, but never a duration.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+static BASE: OnceLock<Instant> = OnceLock::new();
+
+/// Monotonic nanoseconds since the first call in this process.
+#[inline]
+pub(crate) fn now() -> u64 {
+    let base = BASE.get_or_init(Instant::now);
+    let elapsed = base.elapsed();
+    elapsed.as_secs().wrapping_mul(1_000_000_000).wrapping_add(u64::from(elapsed.subsec_nanos()))
+}
+
+/// Turns readings into nanoseconds since the Unix epoch, by an anchor taken now and then.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WallClock {
+    reading: u64,
+    wall: u64,
+}
+
+impl WallClock {
+    /// An anchor that holds from now on.
+    pub(crate) fn new() -> Self {
+        let wall = since_epoch(SystemTime::now());
+        WallClock { reading: now(), wall }
+    }
+
+    /// Takes the anchor anew when it is older than a second, so that corrections of the wall clock come through.
+    pub(crate) fn refresh(&mut self) {
+        if now().saturating_sub(self.reading) > Duration::from_secs(1).as_nanos() as u64 {
+            *self = WallClock::new();
+        }
+    }
+
+    /// Nanoseconds since the Unix epoch at a reading, which may be older or newer than the anchor.
+    pub(crate) fn at(&self, reading: u64) -> u64 {
+        self.wall.wrapping_add(reading).saturating_sub(self.reading)
+    }
+}
+
+/// Nanoseconds since the Unix epoch; a time before it counts as the epoch.
+pub(crate) fn since_epoch(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .map(|elapsed| u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_becomes_the_wall_clock_time_it_was_taken_at() {
+        let clock = WallClock::new();
+        let before = since_epoch(SystemTime::now());
+        let reading = now();
+        let after = since_epoch(SystemTime::now());
+        let millisecond = 1_000_000;
+        assert!(clock.at(reading) + millisecond >= before && clock.at(reading) <= after + millisecond);
+    }
+
+    #[test]
+    fn a_reading_older_than_the_anchor_lies_before_it() {
+        let reading = now();
+        let clock = WallClock::new();
+        assert!(clock.at(reading) <= clock.wall);
+    }
+}

@@ -1,0 +1,270 @@
+//! The `tracing` front end: events, and spans as timers.
+//!
+//! In: what a `tracing` subscriber tells its layers. Out: a record for every event and for every timed span that
+//! closes. Lost here: metric values that are none (counted), and nothing else.
+
+use std::sync::Arc;
+
+use tracing::span::{Attributes, Id as SpanId, Record as SpanRecord};
+use tracing::subscriber::Interest;
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Context, Layer};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::callsite::{self, Callsite};
+use super::envelope::Overrides;
+use super::record::{self, Entries, Kind, Name, Part};
+use super::span::{Closed, SpanTable};
+use super::thread::{self, Entered, Scratch};
+use super::timers::Timers;
+use super::visit::{PlainVisitor, SpecialVisitor};
+use super::{clock, Draft, Outline};
+use crate::pipeline::Pipeline;
+use crate::stats::LossReason;
+
+/// Sends `tracing` events and span durations as Metlog messages: made by [`Builder::build`](crate::Builder::build),
+/// added to any `registry()` stack, with any filter, more than once if need be.
+///
+/// ```
+/// use tracing_metlog::Capture;
+/// use tracing_subscriber::layer::SubscriberExt;
+///
+/// let capture = Capture::new();
+/// let (layer, guard) = tracing_metlog::builder().transport(capture.transport()).build()?;
+/// let subscriber = tracing_subscriber::registry().with(layer);
+/// tracing::subscriber::with_default(subscriber, || {
+///     let _span = tracing::info_span!("request", id = 7).entered();
+///     tracing::warn!(disk = "sda", "nearly full");
+/// });
+/// drop(guard);
+/// let messages = capture.messages();
+/// assert_eq!(messages[0].payload, "nearly full");
+/// assert_eq!(messages[0].fields["disk"], "sda");
+/// assert_eq!(messages[0].fields["id"], 7);
+/// assert_eq!(messages[1].r#type, "timer");
+/// assert_eq!(messages[1].fields["name"], "request");
+/// # Ok::<(), tracing_metlog::BuildError>(())
+/// ```
+pub struct MetlogLayer {
+    pipeline: Arc<Pipeline>,
+    spans: Arc<SpanTable>,
+    timers: Timers,
+    /// The builder's own filter; the stack's filters come before it.
+    filter: Option<Targets>,
+    severities: [u8; 5],
+}
+
+impl MetlogLayer {
+    pub(crate) fn new(pipeline: Arc<Pipeline>, timers: Timers, filter: Option<Targets>, severities: [u8; 5]) -> Self {
+        MetlogLayer { pipeline, spans: SpanTable::new(), timers, filter, severities }
+    }
+
+    #[inline]
+    fn severity(&self, level: &Level) -> u8 {
+        self.severities[match *level {
+            Level::ERROR => 0,
+            Level::WARN => 1,
+            Level::INFO => 2,
+            Level::DEBUG => 3,
+            Level::TRACE => 4,
+        }]
+    }
+
+    #[inline]
+    fn is_filtered_out(&self, metadata: &Metadata<'_>) -> bool {
+        self.filter.as_ref().is_some_and(|filter| !filter.would_enable(metadata.target(), metadata.level()))
+    }
+
+    /// An event that is a message and fields: one record, one message.
+    #[inline]
+    fn plain_event(&self, mut draft: Draft<'_>, event: &Event<'_>, callsite: u64, span: Option<u64>) {
+        let severity = self.severity(event.metadata().level());
+        let mut visitor = PlainVisitor { entries: draft.entries() };
+        event.record(&mut visitor);
+        let truncated = visitor.entries.truncated();
+        let context = draft.len();
+        if let Some(span) = span {
+            self.spans.append_context(span, draft.buffer());
+        }
+        let outline = Outline { kind: Kind::Event, severity, messages: 1, line: true, truncated, callsite };
+        draft.finish(outline, context);
+        draft.send(severity, 1);
+    }
+
+    /// An event with metrics or with an envelope of its own.
+    #[cold]
+    fn special_event(&self, mut draft: Draft<'_>, event: &Event<'_>, callsite: &'static Callsite, span: Option<u64>) {
+        if thread::is_bridging() && event.metadata().target() == "log" {
+            // `MetlogLogger` has this record already, and shows it to the other layers.
+            return;
+        }
+        let severity = self.severity(event.metadata().level());
+        let passes = |message_type: &str| self.pipeline.passes(message_type, severity, None);
+        let mut visitor = SpecialVisitor::new(draft.entries(), callsite, passes);
+        event.record(&mut visitor);
+        let (metrics, refused, truncated) = (visitor.metrics, visitor.refused, visitor.truncated());
+        let is_line = visitor.is_line();
+        let context = draft.len();
+        if let Some(span) = span {
+            self.spans.append_context(span, draft.buffer());
+        }
+        if refused > 0 {
+            self.pipeline.queue.counters.turned_away(LossReason::InvalidMetric, u64::from(refused));
+        }
+        let id = std::ptr::from_ref(callsite.metadata) as usize as u64;
+        let outline =
+            |line| Outline { kind: Kind::Event, severity, messages: metrics + u8::from(line), line, truncated, callsite: id };
+        draft.finish(outline(is_line), context);
+        if is_line && !self.line_passes(&draft, callsite, severity) {
+            if metrics == 0 {
+                return;
+            }
+            draft.finish(outline(false), context);
+            draft.send(severity, metrics);
+        } else if metrics > 0 || is_line {
+            draft.send(severity, metrics + u8::from(is_line));
+        }
+    }
+
+    fn line_passes(&self, draft: &Draft<'_>, callsite: &Callsite, severity: u8) -> bool {
+        let Some(record) = draft.record() else { return true };
+        let overrides = Overrides::of(&record, callsite);
+        let message_type = overrides.message_type.as_deref().unwrap_or("oldstyle");
+        self.pipeline.passes(message_type, overrides.severity.unwrap_or(severity), overrides.logger.as_deref())
+    }
+
+    /// The span an event is in: the one it names, else the one this thread is in.
+    #[inline]
+    fn span_of(&self, event: &Event<'_>) -> Option<u64> {
+        if event.is_contextual() {
+            thread::current_span(self.spans.layer())
+        } else {
+            event.parent().map(SpanId::into_u64)
+        }
+    }
+
+    /// The span a new span is in, as far as this layer knows it.
+    fn parent_of<S>(&self, attributes: &Attributes<'_>, id: &SpanId, context: &Context<'_, S>) -> Option<u64>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        if attributes.is_contextual() {
+            return thread::current_span(self.spans.layer());
+        }
+        let parent = attributes.parent()?;
+        if self.spans.contains(parent.into_u64()) {
+            return Some(parent.into_u64());
+        }
+        self.nearest_known_parent(id, context)
+    }
+
+    /// The named parent is one that a filter hid from this layer, or older than it: the next one above counts.
+    #[cold]
+    fn nearest_known_parent<S>(&self, id: &SpanId, context: &Context<'_, S>) -> Option<u64>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let span = context.span(id)?;
+        let known = span.scope().skip(1).map(|span| span.id().into_u64()).find(|&id| self.spans.contains(id));
+        known
+    }
+
+    fn send_timer(&self, closed: &Closed) {
+        /// The client's default: how bad a span is, nobody says.
+        const SEVERITY: u8 = 6;
+        if !self.pipeline.passes("timer", SEVERITY, None) {
+            return;
+        }
+        let Some(mut draft) = Draft::begin(&self.pipeline) else { return };
+        let elapsed = draft.time().saturating_sub(closed.created);
+        let mut entries = draft.entries();
+        entries.u64(Name::Part(Part::Elapsed), elapsed);
+        entries.u64(Name::Part(Part::Busy), closed.busy.min(elapsed));
+        entries.f64(Name::Part(Part::Rate), closed.rate);
+        let context = draft.len();
+        draft.buffer().extend_from_slice(&closed.context);
+        let callsite = record::first_callsite(&closed.context);
+        let outline =
+            Outline { kind: Kind::Timer, severity: SEVERITY, messages: 1, line: true, truncated: false, callsite };
+        draft.finish(outline, context);
+        draft.send(SEVERITY, 1);
+    }
+}
+
+impl<S> Layer<S> for MetlogLayer
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        callsite::id(metadata);
+        // Never `never`: that would switch the callsite off for the other layers too.
+        Interest::always()
+    }
+
+    #[inline]
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        let metadata = event.metadata();
+        if self.is_filtered_out(metadata) {
+            return;
+        }
+        let callsite = callsite::id(metadata);
+        if callsite.plain && !self.pipeline.passes("oldstyle", self.severity(metadata.level()), None) {
+            return;
+        }
+        let Some(draft) = Draft::begin(&self.pipeline) else { return };
+        let span = self.span_of(event);
+        if callsite.plain {
+            self.plain_event(draft, event, callsite.id, span);
+        } else if let Some(callsite) = callsite::look_up(callsite.id) {
+            self.special_event(draft, event, callsite, span);
+        }
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &SpanId, context: Context<'_, S>) {
+        let metadata = attributes.metadata();
+        if !self.pipeline.enabled || self.is_filtered_out(metadata) {
+            return;
+        }
+        let Some(mut scratch) = Scratch::take() else { return };
+        let callsite = callsite::id(metadata).id;
+        let start = record::begin_span(&mut scratch, callsite);
+        attributes.record(&mut PlainVisitor { entries: Entries::new(&mut scratch) });
+        record::finish_span(&mut scratch, start);
+        let rate = self.timers.rate(callsite, metadata, |name| self.pipeline.is_timer_disabled(name));
+        let parent = self.parent_of(attributes, id, &context);
+        self.spans.insert(id.into_u64(), parent, rate, clock::now(), &mut scratch);
+    }
+
+    fn on_record(&self, id: &SpanId, values: &SpanRecord<'_>, _context: Context<'_, S>) {
+        if !self.spans.contains(id.into_u64()) {
+            return;
+        }
+        let Some(mut scratch) = Scratch::take() else { return };
+        values.record(&mut PlainVisitor { entries: Entries::new(&mut scratch) });
+        self.spans.record(id.into_u64(), &scratch);
+    }
+
+    fn on_enter(&self, id: &SpanId, _context: Context<'_, S>) {
+        let span = id.into_u64();
+        if self.spans.enter(span, clock::now) {
+            thread::enter(Entered { layer: self.spans.layer(), span });
+        }
+    }
+
+    fn on_exit(&self, id: &SpanId, _context: Context<'_, S>) {
+        let span = id.into_u64();
+        thread::exit(Entered { layer: self.spans.layer(), span });
+        self.spans.exit(span, clock::now);
+    }
+
+    fn on_close(&self, id: SpanId, _context: Context<'_, S>) {
+        self.spans.remove(id.into_u64(), |closed| self.send_timer(closed));
+    }
+}
+
+impl std::fmt::Debug for MetlogLayer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("MetlogLayer").field("stats", &self.pipeline.stats()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,114 @@
+//! On the calling thread: what the program says, copied out and handed over.
+//!
+//! In: events, spans, log records, explicit calls. Out: one record each into the queue. Values that borrow
+//! (`Debug`, `Display`, `Error`) are formatted here; everything else is left to the background thread.
+
+#[cfg(feature = "tracing")]
+pub(crate) mod callsite;
+pub(crate) mod client;
+pub(crate) mod clock;
+#[cfg(feature = "tracing")]
+pub(crate) mod envelope;
+#[cfg(feature = "tracing")]
+pub(crate) mod layer;
+#[cfg(feature = "log")]
+pub(crate) mod logger;
+pub(crate) mod panic;
+pub(crate) mod record;
+#[cfg(feature = "tracing")]
+pub(crate) mod span;
+pub(crate) mod thread;
+#[cfg(feature = "tracing")]
+pub(crate) mod timers;
+#[cfg(feature = "tracing")]
+pub(crate) mod visit;
+
+use crate::pipeline::Pipeline;
+use crate::stats::LossReason;
+use record::{Entries, Header, Kind, Record};
+use thread::Scratch;
+
+/// One message being captured on the calling thread.
+pub(crate) struct Draft<'p> {
+    pipeline: &'p Pipeline,
+    scratch: Scratch,
+    entries: usize,
+    time: u64,
+}
+
+impl<'p> Draft<'p> {
+    /// Begins a message; `None`, counted, where nothing can be captured.
+    #[inline]
+    pub(crate) fn begin(pipeline: &'p Pipeline) -> Option<Draft<'p>> {
+        if !pipeline.enabled {
+            return None;
+        }
+        let Some(mut scratch) = Scratch::take() else {
+            pipeline.queue.counters.turned_away(LossReason::Recursive, 1);
+            return None;
+        };
+        let time = clock::now();
+        let entries = record::begin(&mut scratch);
+        Some(Draft { pipeline, scratch, entries, time })
+    }
+
+    /// When the message began to be captured.
+    pub(crate) fn time(&self) -> u64 {
+        self.time
+    }
+
+    /// Where the message's values go.
+    #[inline]
+    pub(crate) fn entries(&mut self) -> Entries<'_> {
+        Entries::new(&mut self.scratch)
+    }
+
+    /// How long the record is so far: after the entries, where the context begins.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.scratch.len()
+    }
+
+    /// Where the context goes, behind the entries.
+    #[inline]
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.scratch
+    }
+
+    /// Completes the record, so that it can be read and sent. The context begins at `context`.
+    #[inline]
+    pub(crate) fn finish(&mut self, outline: Outline, context: usize) {
+        let Outline { kind, severity, messages, line, truncated, callsite } = outline;
+        let header = Header { kind, severity, messages, line, truncated, time: self.time, callsite };
+        record::finish(&mut self.scratch, header, self.entries, context);
+    }
+
+    /// The record as it will be read; after [`finish`](Draft::finish).
+    pub(crate) fn record(&self) -> Option<Record<'_>> {
+        Record::split_first(&self.scratch).map(|(record, _)| record)
+    }
+
+    /// Hands the record over.
+    #[inline]
+    pub(crate) fn send(self, severity: u8, messages: u8) {
+        self.pipeline.queue.push(&self.scratch, severity, u64::from(messages));
+    }
+}
+
+/// What a record's header says, but for the time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outline {
+    pub(crate) kind: Kind,
+    pub(crate) severity: u8,
+    pub(crate) messages: u8,
+    pub(crate) line: bool,
+    pub(crate) truncated: bool,
+    pub(crate) callsite: u64,
+}
+
+/// A random number, uniform in 0..1: decides what a sampled timer or counter keeps.
+pub(crate) fn random() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    // The standard library keys every new hasher differently; 53 bits are what a float holds.
+    (RandomState::new().hash_one(()) >> 11) as f64 / (1u64 << 53) as f64
+}

@@ -1,0 +1,247 @@
+//! What a thread keeps between two calls: its scratch buffer, its name, its lane, the spans it is inside.
+//!
+//! In: nothing but calls from one thread. Out: memory that is reused, so that a call allocates nothing.
+//! Everything is reached with `try_with`: in a thread-local destructor of the program a call finds none of it,
+//! and falls back to fresh memory. A call nested too deep (a `Debug` that logs) finds [`Scratch::take`] closed.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How deep a `Debug` that logs may nest into itself before its messages are dropped and counted.
+const MAX_DEPTH: u8 = 4;
+/// The depth of a thread of this crate: nothing it logs is captured.
+const OWN_THREAD: u8 = u8::MAX;
+/// A scratch buffer that has grown past this is given back to the allocator.
+const KEEP_BYTES: usize = 64 * 1024;
+
+/// A span some layer has entered on this thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entered {
+    pub(crate) layer: u32,
+    pub(crate) span: u64,
+}
+
+struct Local {
+    scratch: Cell<Vec<u8>>,
+    name: OnceCell<Box<str>>,
+    entered: RefCell<Vec<Entered>>,
+}
+
+thread_local! {
+    // Neither of these two has a destructor, so both work until the very end of a thread.
+    static DEPTH: Cell<u8> = const { Cell::new(0) };
+    static INDEX: Cell<usize> = const { Cell::new(usize::MAX) };
+    static BRIDGING: Cell<bool> = const { Cell::new(false) };
+    static LOCAL: Local = const {
+        Local { scratch: Cell::new(Vec::new()), name: OnceCell::new(), entered: RefCell::new(Vec::new()) }
+    };
+}
+
+/// Marks the calling thread as one of this crate's own.
+pub(crate) fn mark_as_own() {
+    DEPTH.set(OWN_THREAD);
+}
+
+/// Whether the calling thread is one of this crate's own.
+pub(crate) fn is_own() -> bool {
+    DEPTH.get() == OWN_THREAD
+}
+
+/// Whether the calling thread is in the middle of capturing a message.
+pub(crate) fn is_capturing() -> bool {
+    DEPTH.get() != 0
+}
+
+/// Runs `show`, which shows a `log` record that is captured already to the other layers of the stack.
+#[cfg(feature = "log")]
+pub(crate) fn bridging(show: impl FnOnce()) {
+    struct Reset(bool);
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            BRIDGING.set(self.0);
+        }
+    }
+    let _reset = Reset(BRIDGING.replace(true));
+    show();
+}
+
+/// Whether the calling thread is in [`bridging`].
+#[cfg(feature = "tracing")]
+pub(crate) fn is_bridging() -> bool {
+    BRIDGING.get()
+}
+
+/// A small number of the calling thread, the same for as long as it lives.
+#[inline]
+pub(crate) fn index() -> usize {
+    match INDEX.get() {
+        usize::MAX => assign_index(),
+        index => index,
+    }
+}
+
+#[cold]
+fn assign_index() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let index = NEXT.fetch_add(1, Ordering::Relaxed) % usize::MAX;
+    INDEX.set(index);
+    index
+}
+
+/// The calling thread's scratch buffer, taken out for as long as one message is captured.
+pub(crate) struct Scratch {
+    bytes: Vec<u8>,
+}
+
+impl Scratch {
+    /// The scratch buffer, empty; `None` on this crate's own threads and when nested too deep.
+    #[inline]
+    pub(crate) fn take() -> Option<Scratch> {
+        let depth = DEPTH.get();
+        if depth >= MAX_DEPTH {
+            return None;
+        }
+        DEPTH.set(depth + 1);
+        Some(Scratch { bytes: take_buffer() })
+    }
+}
+
+/// A buffer for values that are put together over several calls, without being in the middle of a message.
+#[inline]
+pub(crate) fn take_buffer() -> Vec<u8> {
+    LOCAL.try_with(|local| local.scratch.take()).unwrap_or_default()
+}
+
+/// Gives a buffer back for the next message.
+#[inline]
+pub(crate) fn put_buffer(mut bytes: Vec<u8>) {
+    if bytes.capacity() <= KEEP_BYTES {
+        bytes.clear();
+        // A nested call has put its own buffer back meanwhile; the outer one replaces it.
+        let _ = LOCAL.try_with(|local| local.scratch.set(bytes));
+    }
+}
+
+impl std::ops::Deref for Scratch {
+    type Target = Vec<u8>;
+
+    #[inline]
+    fn deref(&self) -> &Vec<u8> {
+        &self.bytes
+    }
+}
+
+impl std::ops::DerefMut for Scratch {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+}
+
+impl Drop for Scratch {
+    #[inline]
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get().saturating_sub(1));
+        put_buffer(std::mem::take(&mut self.bytes));
+    }
+}
+
+/// Appends the calling thread's name: its own, else `ThreadId(7)`; nothing when the thread is all but gone.
+#[inline]
+pub(crate) fn append_name(out: &mut Vec<u8>) {
+    let _ = LOCAL.try_with(|local| out.extend_from_slice(local.name.get_or_init(thread_name).as_bytes()));
+}
+
+fn thread_name() -> Box<str> {
+    const LONGEST: usize = 64;
+    let thread = std::thread::current();
+    let name = match thread.name() {
+        Some(name) => name.to_owned(),
+        None => format!("{:?}", thread.id()),
+    };
+    cut(&name, LONGEST).into()
+}
+
+/// At most `longest` bytes of `text`, cut between two characters.
+pub(crate) fn cut(text: &str, longest: usize) -> &str {
+    if text.len() <= longest {
+        return text;
+    }
+    let end = (0..=longest).rev().find(|&index| text.is_char_boundary(index)).unwrap_or(0);
+    &text[..end]
+}
+
+/// The span a layer has entered last on this thread and not left yet.
+#[inline]
+pub(crate) fn current_span(layer: u32) -> Option<u64> {
+    with_entered(|entered| match entered.last() {
+        Some(last) if last.layer == layer => Some(last.span),
+        _ => entered.iter().rev().find(|one| one.layer == layer).map(|one| one.span),
+    })
+    .flatten()
+}
+
+/// The span any layer has entered last on this thread and not left yet.
+pub(crate) fn current_of_any() -> Option<Entered> {
+    with_entered(|entered| entered.last().copied()).flatten()
+}
+
+/// A layer enters a span.
+#[inline]
+pub(crate) fn enter(one: Entered) {
+    with_entered(|entered| entered.push(one));
+}
+
+/// A layer leaves a span, as a rule the last one it entered.
+#[inline]
+pub(crate) fn exit(one: Entered) {
+    with_entered(|entered| {
+        if let Some(position) = entered.iter().rposition(|&other| other == one) {
+            entered.remove(position);
+        }
+    });
+}
+
+#[inline]
+fn with_entered<R>(visit: impl FnOnce(&mut Vec<Entered>) -> R) -> Option<R> {
+    LOCAL.try_with(|local| local.entered.try_borrow_mut().ok().map(|mut entered| visit(&mut entered))).ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nested_captures_get_a_buffer_each_until_they_are_too_deep() {
+        let mut held: Vec<_> = (0..MAX_DEPTH).map(|_| Scratch::take().expect("not too deep")).collect();
+        held[0].push(1);
+        assert!(held[1].is_empty());
+        assert!(Scratch::take().is_none());
+        held.clear();
+        assert!(!is_capturing());
+        assert!(Scratch::take().is_some_and(|scratch| scratch.is_empty()));
+    }
+
+    #[test]
+    fn spans_are_left_in_any_order_and_each_layer_sees_its_own() {
+        let [a, b] = [Entered { layer: 1, span: 10 }, Entered { layer: 2, span: 10 }];
+        enter(a);
+        enter(b);
+        enter(Entered { layer: 1, span: 11 });
+        exit(a);
+        assert_eq!(current_span(1), Some(11));
+        assert_eq!(current_span(2), Some(10));
+        assert_eq!(current_of_any(), Some(Entered { layer: 1, span: 11 }));
+        exit(Entered { layer: 9, span: 9 });
+        exit(b);
+        assert_eq!(current_span(2), None);
+    }
+
+    #[test]
+    fn text_is_cut_between_characters() {
+        assert_eq!(cut("abcdef", 3), "abc");
+        assert_eq!(cut("aé", 2), "a");
+        assert_eq!(cut("é", 1), "");
+        assert_eq!(cut("ok", 9), "ok");
+    }
+}

@@ -1,0 +1,297 @@
+//! Where batches go: to the only destination on the worker's own thread, or each to a thread of its own, so that a
+//! dead one never slows another.
+//!
+//! In: encoded messages. Out: batches. Lost here: a message that cannot be cut to fit (`too_large`), and with
+//! several destinations the oldest batches of one that has fallen far behind the others (`lagging`).
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+
+use super::batch::Batch;
+use super::destination::Destination;
+use super::encode::limit;
+use super::framing::Framing;
+use crate::capture;
+use crate::queue::Latch;
+use crate::stats::{Counters, DestinationCounters, LossReason};
+
+/// Batches that wait for one of several destinations, besides the one it is sending.
+const WAITING_BATCHES: usize = 8;
+/// At the end of the program, a destination that has refused for this long is given up.
+const PATIENCE_AT_CLOSE: Duration = Duration::from_millis(500);
+/// While closing, the longest pause between two attempts.
+const CLOSING_PAUSE: Duration = Duration::from_millis(50);
+
+/// The way to one destination.
+pub(crate) struct Outlet {
+    framing: Framing,
+    max_message_bytes: usize,
+    counters: Arc<DestinationCounters>,
+    all: Arc<Counters>,
+    /// Messages that were put in here, ever.
+    taken: u64,
+    way: Way,
+}
+
+enum Way {
+    Here(Box<Destination>),
+    Apart(Apart),
+}
+
+/// A destination on a thread of its own.
+struct Apart {
+    filling: Batch,
+    batches: Sender<Batch>,
+    /// The other end of `batches`, to take the oldest back.
+    waiting: Receiver<Batch>,
+    spare: Receiver<Batch>,
+    nudge: Sender<()>,
+    closing: Arc<OnceLock<Closing>>,
+}
+
+struct Closing {
+    deadline: Instant,
+    done: Arc<Latch>,
+}
+
+impl Outlet {
+    /// The way to the only destination.
+    pub(crate) fn here(destination: Destination, all: &Arc<Counters>, limit: Option<usize>) -> Self {
+        let counters = Arc::clone(&destination.counters);
+        let (framing, most) = destination.form();
+        Outlet::new(framing, limit.unwrap_or(most), counters, all, Way::Here(Box::new(destination)))
+    }
+
+    /// The way to one of several destinations.
+    ///
+    /// # Errors
+    /// No thread could be had.
+    pub(crate) fn apart(destination: Destination, all: &Arc<Counters>, limit: Option<usize>) -> io::Result<Self> {
+        let counters = Arc::clone(&destination.counters);
+        let (framing, most) = destination.form();
+        let (batches, waiting) = crossbeam_channel::bounded(WAITING_BATCHES);
+        let (give_back, spare) = crossbeam_channel::bounded(WAITING_BATCHES);
+        let (nudge, nudged) = crossbeam_channel::bounded(1);
+        let closing = Arc::new(OnceLock::new());
+        let runner =
+            Runner { destination, batches: waiting.clone(), give_back, nudged, closing: Arc::clone(&closing) };
+        thread::Builder::new().name(String::from("metlog-out")).spawn(move || runner.run())?;
+        let way = Way::Apart(Apart { filling: Batch::default(), batches, waiting, spare, nudge, closing });
+        Ok(Outlet::new(framing, limit.unwrap_or(most), counters, all, way))
+    }
+
+    fn new(
+        framing: Framing,
+        max_message_bytes: usize,
+        counters: Arc<DestinationCounters>,
+        all: &Arc<Counters>,
+        way: Way,
+    ) -> Self {
+        Outlet { framing, max_message_bytes, counters, all: Arc::clone(all), taken: 0, way }
+    }
+
+    /// Puts one encoded message into the batch at hand.
+    #[inline]
+    pub(crate) fn put(&mut self, message: &[u8]) {
+        self.taken += 1;
+        if message.len() > self.max_message_bytes {
+            return self.put_cut(message);
+        }
+        let framing = self.framing;
+        self.batch().push(|out| framing.write(message, out));
+    }
+
+    #[cold]
+    fn put_cut(&mut self, message: &[u8]) {
+        match limit::cut(message, self.max_message_bytes) {
+            Ok(message) => {
+                self.all.truncated.fetch_add(1, Ordering::Relaxed);
+                let framing = self.framing;
+                self.batch().push(|out| framing.write(&message, out));
+            }
+            Err(limit::TooLarge) => self.counters.lose(LossReason::TooLarge, 1),
+        }
+    }
+
+    fn batch(&mut self) -> &mut Batch {
+        match &mut self.way {
+            Way::Here(destination) => &mut destination.batch,
+            Way::Apart(apart) => &mut apart.filling,
+        }
+    }
+
+    /// Whether a further batch would find room.
+    pub(crate) fn has_room(&self) -> bool {
+        match &self.way {
+            Way::Here(destination) => destination.batch.is_empty(),
+            Way::Apart(apart) => !apart.batches.is_full(),
+        }
+    }
+
+    /// Sends the batch at hand, or goes on sending it.
+    pub(crate) fn send(&mut self) {
+        match &mut self.way {
+            Way::Here(destination) => destination.attempt(),
+            Way::Apart(apart) => apart.submit(&self.counters),
+        }
+    }
+
+    /// Whether everything that was put in here up to `mark` is settled; see [`mark`](Outlet::mark).
+    pub(crate) fn has_settled(&self, mark: u64) -> bool {
+        self.counters.settled() >= mark
+    }
+
+    /// What [`has_settled`](Outlet::has_settled) needs to know what was put in here so far.
+    pub(crate) fn mark(&self) -> u64 {
+        self.taken
+    }
+
+    /// When there is something to do here again without being told.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        match &self.way {
+            Way::Here(destination) => destination.due(),
+            Way::Apart(_) => None,
+        }
+    }
+
+    /// Somebody waits: no more pauses for now.
+    pub(crate) fn hurry(&mut self) {
+        match &mut self.way {
+            Way::Here(destination) => destination.hurry(),
+            Way::Apart(apart) => drop(apart.nudge.try_send(())),
+        }
+    }
+
+    /// Begins to end: a destination on a thread of its own closes by itself from here on.
+    pub(crate) fn begin_close(&mut self, deadline: Instant) -> Option<Arc<Latch>> {
+        match &mut self.way {
+            Way::Here(_) => None,
+            Way::Apart(apart) => {
+                apart.submit(&self.counters);
+                let done = Arc::new(Latch::default());
+                let _ = apart.closing.set(Closing { deadline, done: Arc::clone(&done) });
+                let _ = apart.nudge.try_send(());
+                Some(done)
+            }
+        }
+    }
+
+    /// Delivers the batch at hand and closes, or gives it up at the deadline; `more` messages will never get here.
+    pub(crate) fn close(&mut self, deadline: Instant, more: u64) {
+        self.taken += more;
+        match &mut self.way {
+            Way::Here(destination) => {
+                drain(destination, deadline);
+                destination.give_up(more);
+                destination.close(deadline);
+            }
+            Way::Apart(_) => self.counters.lose(LossReason::Unreachable, more),
+        }
+    }
+
+    /// Whether it makes no sense to wait for the destination any longer, while closing.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        match &self.way {
+            Way::Here(destination) => destination.failing_for() >= PATIENCE_AT_CLOSE,
+            Way::Apart(_) => false,
+        }
+    }
+}
+
+/// Sends the batch at hand until it is settled, the deadline is over or the destination is hopeless.
+fn drain(destination: &mut Destination, deadline: Instant) {
+    while !destination.batch.is_empty() {
+        destination.attempt();
+        if Instant::now() >= deadline || destination.failing_for() >= PATIENCE_AT_CLOSE {
+            return;
+        }
+        if let Some(due) = destination.due() {
+            let pause = due.saturating_duration_since(Instant::now()).min(CLOSING_PAUSE);
+            thread::sleep(pause);
+            destination.hurry();
+        }
+    }
+}
+
+impl Apart {
+    /// Hands the filled batch over. If there is no room the oldest batch makes some: the worker comes here only
+    /// when another destination has room, and must not be held up.
+    fn submit(&mut self, counters: &DestinationCounters) {
+        if self.filling.is_empty() {
+            return;
+        }
+        let mut batch = std::mem::replace(&mut self.filling, self.spare.try_recv().unwrap_or_default());
+        while let Err(TrySendError::Full(back)) = self.batches.try_send(batch) {
+            batch = back;
+            if let Ok(oldest) = self.waiting.try_recv() {
+                counters.lose(LossReason::Lagging, oldest.len() as u64);
+            }
+        }
+    }
+}
+
+/// What a destination's own thread does.
+struct Runner {
+    destination: Destination,
+    batches: Receiver<Batch>,
+    give_back: Sender<Batch>,
+    nudged: Receiver<()>,
+    closing: Arc<OnceLock<Closing>>,
+}
+
+impl Runner {
+    fn run(mut self) {
+        capture::thread::mark_as_own();
+        while self.closing.get().is_none() {
+            if self.destination.batch.is_empty() {
+                self.next_batch();
+            }
+            self.destination.attempt();
+            self.rest();
+        }
+        self.close();
+    }
+
+    fn next_batch(&mut self) {
+        crossbeam_channel::select! {
+            recv(self.batches) -> batch => if let Ok(batch) = batch { self.load(batch) },
+            recv(self.nudged) -> _ => {}
+        }
+    }
+
+    fn load(&mut self, batch: Batch) {
+        let old = std::mem::replace(&mut self.destination.batch, batch);
+        let _ = self.give_back.try_send(old);
+    }
+
+    /// Leaves a destination alone that has failed.
+    fn rest(&mut self) {
+        let Some(due) = self.destination.due() else { return };
+        let pause = due.saturating_duration_since(Instant::now());
+        if !pause.is_zero() && self.nudged.recv_timeout(pause).is_ok() {
+            self.destination.hurry();
+        }
+    }
+
+    fn close(mut self) {
+        let closing = Arc::clone(&self.closing);
+        let Some(Closing { deadline, done }) = closing.get() else { return };
+        loop {
+            drain(&mut self.destination, *deadline);
+            if !self.destination.batch.is_empty() {
+                break;
+            }
+            let Ok(batch) = self.batches.try_recv() else { break };
+            self.load(batch);
+        }
+        let left: u64 = self.batches.try_iter().map(|batch| batch.len() as u64).sum();
+        self.destination.give_up(left);
+        self.destination.close(*deadline);
+        done.open();
+    }
+}

@@ -1,0 +1,83 @@
+//! Knows a forked child. The child has the memory of its parent but not its threads: nobody would ever take what
+//! it queued, and a lock some other thread held stays locked for ever. So nothing is queued there at all.
+//!
+//! Also the other hook into the C library, `atexit`: both are `unsafe` to call, and both calls are in this file.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// How many forks lie between the first process and this one.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// The process something was made in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Process {
+    generation: u32,
+}
+
+impl Process {
+    /// The calling process, watched for forks from now on.
+    pub(crate) fn current() -> Process {
+        watch();
+        Process { generation: GENERATION.load(Ordering::Relaxed) }
+    }
+
+    /// Whether the calling process was forked since.
+    #[inline]
+    pub(crate) fn was_forked(self) -> bool {
+        self.generation != GENERATION.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(unix)]
+#[allow(unsafe_code)]
+mod hooks {
+    use super::{AtomicU32, Ordering, GENERATION};
+    use std::ffi::c_int;
+    use std::sync::Once;
+
+    type Handler = extern "C" fn();
+
+    extern "C" {
+        fn pthread_atfork(prepare: Option<Handler>, parent: Option<Handler>, child: Option<Handler>) -> c_int;
+        fn atexit(handler: Handler) -> c_int;
+    }
+
+    extern "C" fn in_child() {
+        let generation: &AtomicU32 = &GENERATION;
+        generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn watch() {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            // SAFETY: the declaration is POSIX's; the handler is a plain function that lives as long as the
+            // program, and does nothing but add to an atomic, which is safe in a child of a threaded process.
+            unsafe { pthread_atfork(None, None, Some(in_child)) };
+        });
+    }
+
+    pub(super) fn at_exit(handler: Handler) {
+        // SAFETY: the declaration is C's; the handler is a plain function that lives as long as the program and
+        // catches its own panics.
+        unsafe { atexit(handler) };
+    }
+}
+
+#[cfg(unix)]
+fn watch() {
+    hooks::watch();
+}
+
+/// There is no fork to watch for.
+#[cfg(not(unix))]
+fn watch() {}
+
+/// Has `handler` called when the program exits by `exit` or by returning from `main`.
+#[cfg(unix)]
+pub(crate) fn at_exit(handler: extern "C" fn()) {
+    hooks::at_exit(handler);
+}
+
+/// Nothing calls back there; the guard is what flushes.
+#[cfg(not(unix))]
+pub(crate) fn at_exit(_handler: extern "C" fn()) {}

@@ -1,0 +1,57 @@
+//! Lanes: where a thread puts its records. A thread always uses the same lane, so its records stay in order.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crossbeam_utils::CachePadded;
+
+use super::Chunk;
+
+/// What is under a lane's lock.
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    pub(crate) index: usize,
+    pub(crate) chunk: Option<Chunk>,
+    /// The worker waits to be called.
+    pub(crate) armed: bool,
+    /// Nothing is taken any more. A closed lane has no chunk.
+    pub(crate) closed: bool,
+    /// Messages put here, ever.
+    pub(crate) emitted: u64,
+}
+
+/// A few lanes for each processor: enough that two running threads rarely share one.
+pub(crate) struct Lanes {
+    lanes: Box<[CachePadded<Mutex<Lane>>]>,
+}
+
+impl Lanes {
+    pub(crate) fn new() -> Lanes {
+        const PER_PROCESSOR: usize = 2;
+        const MOST: usize = 64;
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = (processors * PER_PROCESSOR).next_power_of_two().min(MOST);
+        let lane = |index| CachePadded::new(Mutex::new(Lane { index, ..Lane::default() }));
+        Lanes { lanes: (0..count).map(lane).collect() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// The lane of the thread with this index. The count is a power of two.
+    #[inline]
+    pub(crate) fn of(&self, thread: usize) -> MutexGuard<'_, Lane> {
+        self.at(thread & (self.lanes.len() - 1))
+    }
+
+    #[inline]
+    pub(crate) fn at(&self, index: usize) -> MutexGuard<'_, Lane> {
+        // No code that could panic runs under the lock.
+        self.lanes[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All lanes, each locked while it is looked at.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = MutexGuard<'_, Lane>> {
+        (0..self.len()).map(|index| self.at(index))
+    }
+}

@@ -1,0 +1,403 @@
+//! The hand-over: from the threads that log to the one that delivers.
+//!
+//! In: records, appended to a lane under a lock that is as good as never contended. Out: chunks of records, in the
+//! order they were filled. The memory is a fixed pool of chunks; what happens when it is used up is [`WhenFull`].
+//! Every record is counted as emitted when it comes in; one that is turned away is counted with its reason.
+//!
+//! ```text
+//! caller -> lane (one chunk each) -- full or sealed --> full channel -> worker
+//!              ^------------------- free channel <---------------------'
+//! ```
+
+pub(crate) mod fork;
+mod lane;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+
+use crate::capture::record::MAX_RECORD;
+use crate::capture::thread;
+use crate::stats::{Counters, LossReason};
+use lane::{Lane, Lanes};
+
+/// Bytes of a chunk: as many as the longest record has.
+pub(crate) const CHUNK_BYTES: usize = MAX_RECORD;
+/// The smallest pool: a chunk for each lane and two on their way.
+const SPARE_CHUNKS: usize = 2;
+/// How long a blocked caller waits at a time before it looks whether there is still somebody to wait for.
+const BLOCKED_STEP: Duration = Duration::from_millis(50);
+
+/// What to do with a message when the queue is full: the router is slow or gone, or a burst was too large.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// Drop the message that was just made. What is queued is older, and stays. The default: a log call never waits.
+    #[default]
+    DropNewest,
+    /// Drop the oldest that are queued, 64 KiB of them at a time. A log call never waits, and the newest arrive.
+    DropOldest,
+    /// Wait until there is room. Nothing is lost; a log call takes as long as the router does.
+    Block,
+    /// Wait until there is room, but at most this long; then drop the message.
+    BlockFor(Duration),
+}
+
+/// Records on their way to the worker.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    pub(crate) bytes: Vec<u8>,
+    /// Messages the records make; more than records when an event holds several metrics.
+    pub(crate) messages: u64,
+    /// The lane it was filled in: records of one lane are in order.
+    pub(crate) lane: usize,
+}
+
+impl Chunk {
+    fn new() -> Chunk {
+        // Written once, so that the first message does not pay for the pages.
+        let mut bytes = vec![1; CHUNK_BYTES];
+        bytes.clear();
+        Chunk { bytes, messages: 0, lane: 0 }
+    }
+
+    #[inline]
+    fn has_room(&self, length: usize) -> bool {
+        self.bytes.len() + length <= CHUNK_BYTES
+    }
+
+    #[inline]
+    fn append(&mut self, record: &[u8], messages: u64) {
+        self.bytes.extend_from_slice(record);
+        self.messages += messages;
+    }
+}
+
+/// How the worker is called.
+#[derive(Debug)]
+pub(crate) enum Call {
+    /// A lane the worker found empty has a record again.
+    Wake,
+    /// Deliver what is queued now, then say so.
+    Flush(Arc<Latch>),
+    /// The same, and then end. `give_up` is when to give up on destinations that do not answer.
+    Close { done: Arc<Latch>, deadline: Instant },
+}
+
+/// Opened once, waited for with a deadline. No more than a lock and a condition, because it is also waited for in
+/// an `atexit` handler, when a thread has little else left.
+#[derive(Debug, Default)]
+pub(crate) struct Latch {
+    open: Mutex<bool>,
+    opened: std::sync::Condvar,
+}
+
+impl Latch {
+    pub(crate) fn open(&self) {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.opened.notify_all();
+    }
+
+    /// Whether it was opened before `deadline`.
+    pub(crate) fn wait(&self, deadline: Instant) -> bool {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*open {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            open = self.opened.wait_timeout(open, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+/// Chunks that were taken back from the worker's side to make room, see [`WhenFull::DropOldest`].
+#[derive(Debug, Default)]
+struct Stolen {
+    chunks: u64,
+}
+
+/// The queue: lanes, pool and the two channels between them and the worker.
+pub(crate) struct Queue {
+    lanes: Lanes,
+    when_full: WhenFull,
+    /// DEBUG and TRACE are turned away, because little room is left.
+    shedding: AtomicBool,
+    chunks: usize,
+    free: (Sender<Chunk>, Receiver<Chunk>),
+    full: (Sender<Chunk>, Receiver<Chunk>),
+    stolen: Mutex<Stolen>,
+    calls: Sender<Call>,
+    /// Threads that wait for room: the worker must not linger.
+    waiting: AtomicUsize,
+    pub(crate) counters: Arc<Counters>,
+    process: fork::Process,
+}
+
+impl Queue {
+    /// A queue that holds `bytes` bytes of records, rounded to whole chunks, and the calls made to its worker.
+    pub(crate) fn new(bytes: usize, when_full: WhenFull, counters: Arc<Counters>) -> (Queue, Receiver<Call>) {
+        let lanes = Lanes::new();
+        let chunks = (bytes / CHUNK_BYTES).max(lanes.len() + SPARE_CHUNKS);
+        let free = crossbeam_channel::bounded(chunks);
+        let full = crossbeam_channel::bounded(chunks);
+        for _ in 0..chunks {
+            // There is room for exactly as many.
+            let _ = free.0.try_send(Chunk::new());
+        }
+        let (calls, called) = crossbeam_channel::bounded(64);
+        let queue = Queue {
+            lanes,
+            when_full,
+            shedding: AtomicBool::new(false),
+            chunks,
+            free,
+            full,
+            stolen: Mutex::default(),
+            calls,
+            waiting: AtomicUsize::new(0),
+            counters,
+            process: fork::Process::current(),
+        };
+        (queue, called)
+    }
+
+    /// Takes a record that makes `messages` messages of this severity, or counts why not.
+    #[inline]
+    pub(crate) fn push(&self, record: &[u8], severity: u8, messages: u64) {
+        if self.process.was_forked() {
+            return self.counters.turned_away(LossReason::Forked, messages);
+        }
+        if severity >= SHED_SEVERITY && self.shedding.load(Ordering::Relaxed) {
+            return self.counters.turned_away(LossReason::Shed, messages);
+        }
+        let mut lane = self.lanes.of(thread::index());
+        match &mut lane.chunk {
+            Some(chunk) if chunk.has_room(record.len()) => chunk.append(record, messages),
+            _ => return self.push_to_fresh_chunk(lane, record, messages),
+        }
+        lane.emitted += messages;
+        if lane.armed {
+            self.wake(lane);
+        }
+    }
+
+    #[cold]
+    fn wake(&self, mut lane: MutexGuard<'_, Lane>) {
+        lane.armed = false;
+        drop(lane);
+        // If there is no room for the call, there are others that wake the worker.
+        let _ = self.calls.try_send(Call::Wake);
+    }
+
+    /// The lane has no chunk, or a full one.
+    #[cold]
+    #[inline(never)]
+    fn push_to_fresh_chunk(&self, mut lane: MutexGuard<'_, Lane>, record: &[u8], messages: u64) {
+        if lane.closed {
+            drop(lane);
+            return self.counters.turned_away(LossReason::Closed, messages);
+        }
+        self.seal(&mut lane);
+        let armed = std::mem::take(&mut lane.armed);
+        let fresh = self.fresh_chunk();
+        self.note_room(fresh.is_none());
+        let lost = match fresh {
+            Some(chunk) => {
+                self.start(&mut lane, chunk, record, messages);
+                drop(lane);
+                None
+            }
+            None => {
+                let index = lane.index;
+                drop(lane);
+                self.push_when_full(index, record, messages)
+            }
+        };
+        if armed || self.is_low() {
+            let _ = self.calls.try_send(Call::Wake);
+        }
+        if let Some(reason) = lost {
+            self.counters.turned_away(reason, messages);
+        }
+    }
+
+    fn start(&self, lane: &mut Lane, mut chunk: Chunk, record: &[u8], messages: u64) {
+        chunk.lane = lane.index;
+        chunk.append(record, messages);
+        lane.chunk = Some(chunk);
+        lane.emitted += messages;
+    }
+
+    /// Hands the lane's chunk over. Under the lane's lock, so that its chunks stay in order.
+    fn seal(&self, lane: &mut Lane) {
+        if let Some(chunk) = lane.chunk.take() {
+            // There is room for every chunk there is; only a queue without a worker is disconnected.
+            let _ = self.full.0.try_send(chunk);
+        }
+    }
+
+    fn fresh_chunk(&self) -> Option<Chunk> {
+        self.free.1.try_recv().ok().or_else(|| match self.when_full {
+            WhenFull::DropOldest => self.steal_oldest(),
+            _ => None,
+        })
+    }
+
+    /// Takes the oldest chunk back from the worker's side; its messages are lost.
+    fn steal_oldest(&self) -> Option<Chunk> {
+        let mut stolen = self.stolen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut chunk = self.full.1.try_recv().ok()?;
+        stolen.chunks += 1;
+        drop(stolen);
+        self.counters.lose(LossReason::QueueFull, chunk.messages);
+        chunk.bytes.clear();
+        chunk.messages = 0;
+        Some(chunk)
+    }
+
+    /// No chunk is free: drops the record, or waits for one. Returns why it is lost, if it is.
+    fn push_when_full(&self, lane: usize, record: &[u8], messages: u64) -> Option<LossReason> {
+        let deadline = match self.when_full {
+            WhenFull::DropNewest | WhenFull::DropOldest => return Some(LossReason::QueueFull),
+            WhenFull::Block => None,
+            WhenFull::BlockFor(patience) => Some(Instant::now() + patience),
+        };
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let _ = self.calls.try_send(Call::Wake);
+        let outcome = self.wait_for_chunk(lane, record, messages, deadline);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        outcome.err()
+    }
+
+    fn wait_for_chunk(
+        &self,
+        index: usize,
+        record: &[u8],
+        messages: u64,
+        deadline: Option<Instant>,
+    ) -> Result<(), LossReason> {
+        loop {
+            let step = Instant::now() + BLOCKED_STEP;
+            let chunk = self.free.1.recv_deadline(deadline.map_or(step, |deadline| deadline.min(step)));
+            let mut lane = self.lanes.at(index);
+            if lane.closed {
+                chunk.map(|chunk| self.give_back(chunk)).ok();
+                return Err(LossReason::Closed);
+            }
+            match (&mut lane.chunk, chunk) {
+                // Another thread of this lane got one meanwhile.
+                (Some(open), chunk) if open.has_room(record.len()) => {
+                    open.append(record, messages);
+                    lane.emitted += messages;
+                    chunk.map(|chunk| self.give_back(chunk)).ok();
+                    return Ok(());
+                }
+                (_, Ok(chunk)) => {
+                    self.seal(&mut lane);
+                    self.start(&mut lane, chunk, record, messages);
+                    return Ok(());
+                }
+                (_, Err(_)) if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
+                    return Err(LossReason::QueueFull)
+                }
+                (_, Err(_)) => {}
+            }
+        }
+    }
+
+    /// Sheds DEBUG and TRACE from now on if less than an eighth of the room is left.
+    fn note_room(&self, none_left: bool) {
+        if none_left || self.free.1.len() * 8 < self.chunks {
+            self.shedding.store(self.when_full != WhenFull::Block, Ordering::Relaxed);
+        }
+    }
+
+    /// Less than half of the room is left: the worker is called even if it would come by itself in a moment.
+    fn is_low(&self) -> bool {
+        self.free.1.len() * 2 < self.chunks
+    }
+
+    /// Calls the worker. `false` when it is gone.
+    pub(crate) fn call(&self, call: Call, deadline: Instant) -> bool {
+        self.calls.send_deadline(call, deadline).is_ok()
+    }
+
+    /// Calls the worker if that can be done at once.
+    pub(crate) fn call_now(&self, call: Call) -> bool {
+        !matches!(self.calls.try_send(call), Err(TrySendError::Disconnected(_)))
+    }
+
+    /// Whether this is a child that was forked after the queue was made.
+    pub(crate) fn was_forked(&self) -> bool {
+        self.process.was_forked()
+    }
+
+    /// Messages that were made so far, those turned away included.
+    pub(crate) fn emitted(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.emitted).sum::<u64>() + self.counters.emitted_elsewhere()
+    }
+}
+
+/// The severity that is shed first: DEBUG, and TRACE which has the same number.
+const SHED_SEVERITY: u8 = 7;
+
+/// The worker's side.
+impl Queue {
+    /// The next chunk that is full or sealed.
+    pub(crate) fn take(&self) -> Option<Chunk> {
+        self.full.1.try_recv().ok()
+    }
+
+    /// Gives an emptied chunk back to the pool.
+    pub(crate) fn give_back(&self, mut chunk: Chunk) {
+        chunk.bytes.clear();
+        chunk.messages = 0;
+        let _ = self.free.0.try_send(chunk);
+        if self.shedding.load(Ordering::Relaxed) && self.free.1.len() * 2 >= self.chunks {
+            self.shedding.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Hands over what the lanes hold, however little.
+    pub(crate) fn seal_all(&self) {
+        for mut lane in self.lanes.iter() {
+            self.seal(&mut lane);
+        }
+    }
+
+    /// Hands over what the lanes hold and takes nothing more.
+    pub(crate) fn close(&self) {
+        for mut lane in self.lanes.iter() {
+            self.seal(&mut lane);
+            lane.closed = true;
+        }
+    }
+
+    /// Asks to be called when a record comes in. `false` when one is there already.
+    pub(crate) fn arm(&self) -> bool {
+        let mut all_empty = true;
+        for mut lane in self.lanes.iter() {
+            lane.armed = lane.chunk.is_none();
+            all_empty &= lane.armed;
+        }
+        all_empty && self.full.1.is_empty()
+    }
+
+    /// Whether threads wait for room.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    /// Chunks handed over and not taken yet, and chunks ever stolen, at one moment.
+    pub(crate) fn handed_over(&self) -> (usize, u64) {
+        let stolen = self.stolen.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.full.1.len(), stolen.chunks)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! Nothing of a message reaches the terminal as it is: whatever could move the cursor, change a colour, begin a
 //! line or turn the direction of writing is written as an escape (`\n`, `\u{1b}`). Lost here: the end of a
-//! payload or field of more than 8 KiB, marked with `…`.
+//! payload or field of more than 8 KiB, or of more than 256 bytes without a blank, marked with `…`.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _, Write};
@@ -16,8 +16,17 @@ use crate::{Message, Severity};
 /// Longer texts are cut: nobody reads them on a screen.
 const MAX_TEXT_BYTES: usize = 8 * 1024;
 
-/// Columns of the type; the commonest, `oldstyle`, fits.
+/// A word this long is no word but an encoded something (metlog-raven's payload): its start is enough.
+const MAX_WORD_BYTES: usize = 256;
+
+/// What is shown of such a word.
+const WORD_START_BYTES: usize = 64;
+
+/// Columns of the type to begin with; the commonest, `oldstyle`, fits.
 const TYPE_WIDTH: usize = 8;
+
+/// How wide the columns of type and logger become for longer ones. Beyond, a line steps out of the columns.
+const MAX_WIDTH: usize = 20;
 
 /// What the buffer shrinks back to after a large batch.
 const KEPT_BYTES: usize = 256 * 1024;
@@ -74,7 +83,7 @@ pub(super) struct Console<W> {
 
 impl<W: Write> Console<W> {
     pub(super) fn new(writer: W, colored: bool) -> Self {
-        Console { writer, painter: Painter { colored }, lines: String::new() }
+        Console { writer, painter: Painter::new(colored), lines: String::new() }
     }
 }
 
@@ -96,21 +105,29 @@ impl<W: Write + Send> Sink for Console<W> {
 const DIM: &str = "2";
 const BOLD: &str = "1";
 
-#[derive(Clone, Copy)]
+/// Draws lines, in columns that grow with what comes.
 struct Painter {
     colored: bool,
+    type_width: usize,
+    logger_width: usize,
 }
 
 impl Painter {
+    fn new(colored: bool) -> Self {
+        Painter { colored, type_width: TYPE_WIDTH, logger_width: 0 }
+    }
+
     /// One message as one line, without its newline.
-    fn line(self, message: &Message, out: &mut String) -> fmt::Result {
+    fn line(&mut self, message: &Message, out: &mut String) -> fmt::Result {
         let (severity, color) = severity(message.severity);
         self.paint(DIM, format_args!("{:<12}", Escaped(time(&message.timestamp))), out)?;
         out.push(' ');
         self.paint(color, format_args!("{severity:<6}"), out)?;
-        write!(out, " {:<TYPE_WIDTH$} ", Escaped(&message.r#type))?;
-        if !message.logger.is_empty() {
-            self.paint(BOLD, format_args!("{}", Escaped(&message.logger)), out)?;
+        let width = widen(&mut self.type_width, &message.r#type);
+        write!(out, " {:<width$} ", Escaped(&message.r#type))?;
+        let width = widen(&mut self.logger_width, &message.logger);
+        if width > 0 {
+            self.paint(BOLD, format_args!("{:<width$}", Escaped(&message.logger)), out)?;
             out.push_str("  ");
         }
         let shown = Shown::of(message);
@@ -123,12 +140,18 @@ impl Painter {
         Ok(())
     }
 
-    fn paint(self, color: &str, text: fmt::Arguments<'_>, out: &mut String) -> fmt::Result {
+    fn paint(&self, color: &str, text: fmt::Arguments<'_>, out: &mut String) -> fmt::Result {
         match self.colored {
             true => write!(out, "\x1b[{color}m{text}\x1b[0m"),
             false => out.write_fmt(text),
         }
     }
+}
+
+/// The width of a column that is to hold `text` too.
+fn widen(width: &mut usize, text: &str) -> usize {
+    *width = text.chars().take(MAX_WIDTH).count().max(*width);
+    *width
 }
 
 /// A short name and a colour.
@@ -238,10 +261,12 @@ impl fmt::Display for Escaped<'_> {
 }
 
 fn cut(text: &str) -> &str {
-    if text.len() <= MAX_TEXT_BYTES {
-        return text;
-    }
-    let end = (0..=MAX_TEXT_BYTES).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    let limit = match text.len() {
+        0..=MAX_WORD_BYTES => return text,
+        _ if !text.contains(char::is_whitespace) => WORD_START_BYTES,
+        _ => MAX_TEXT_BYTES.min(text.len()),
+    };
+    let end = (0..=limit).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
     &text[..end]
 }
 
@@ -270,7 +295,7 @@ mod tests {
 
     fn line(message: &Message, colored: bool) -> String {
         let mut out = String::new();
-        Painter { colored }.line(message, &mut out).expect("a line");
+        Painter::new(colored).line(message, &mut out).expect("a line");
         out
     }
 
@@ -334,8 +359,26 @@ mod tests {
 
     #[test]
     fn a_long_payload_is_cut_and_says_so() {
-        let text = line(&message("x", &"é".repeat(MAX_TEXT_BYTES), json!({})), false);
-        assert!(text.ends_with("é… (8192 bytes more)"), "{}", &text[text.len() - 30..]);
+        let text = line(&message("x", &" é ".repeat(MAX_TEXT_BYTES / 2), json!({})), false);
+        assert!(text.ends_with("é … (8192 bytes more)"), "{text}");
+        let text = line(&message("sentry", &"eJzlWgtv".repeat(100), json!({})), false);
+        assert!(text.ends_with("eJzlWgtv… (736 bytes more)") && text.len() < 150, "{text}");
+    }
+
+    #[test]
+    fn columns_grow_with_what_comes() {
+        let mut painter = Painter::new(false);
+        let mut lines = String::new();
+        for (message_type, logger) in [("timer", "long.name"), ("longer.than.usual", "a"), ("timer", "")] {
+            let mut message = message(message_type, "x", json!({}));
+            message.logger = logger.to_owned();
+            painter.line(&message, &mut lines).expect("a line");
+            lines.push('\n');
+        }
+        let expected = "22:20:43.123 info   timer    long.name  x\n\
+                        22:20:43.123 info   longer.than.usual a          x\n\
+                        22:20:43.123 info   timer                        x\n";
+        assert_eq!(lines, expected);
     }
 
     proptest! {

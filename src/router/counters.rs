@@ -301,6 +301,17 @@ pub(super) struct OutputState {
 }
 
 impl OutputState {
+    /// So many messages were written, or could not be.
+    pub(super) fn settle(&self, count: u64, result: std::io::Result<()>) {
+        match result {
+            Ok(()) => add(&self.delivered, count),
+            Err(error) => {
+                add(&self.failed, count);
+                *lock(&self.last_error) = Some(error.to_string());
+            }
+        }
+    }
+
     pub(super) fn counters(&self) -> OutputCounters {
         // What is settled is read before what was accepted, so that the difference is never negative.
         let (delivered, failed) = (self.delivered.load(Relaxed), self.failed.load(Relaxed));

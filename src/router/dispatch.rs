@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::counters::{add, InputState, MalformedReason, TypeCounters};
 use super::decode::decode;
 use super::matcher::Matcher;
-use super::output::Queue;
+use super::output::{Batch, Queue};
 use crate::delivery::framing::Frame;
 use crate::Message;
 
@@ -25,12 +25,11 @@ pub(super) struct Dispatch {
 }
 
 impl Dispatch {
-    fn route(&self, message: Message, bytes: usize) {
-        let message = Arc::new(message);
+    fn route(&self, message: &Message, bytes: usize, batches: &mut [Batch]) {
         let mut routed = false;
-        for (matchers, queue) in &self.outputs {
-            if matchers.iter().any(|matcher| matcher.matches(&message)) {
-                queue.offer(&message, bytes);
+        for ((matchers, queue), batch) in self.outputs.iter().zip(batches) {
+            if matchers.iter().any(|matcher| matcher.matches(message)) {
+                queue.add(batch, message, bytes);
                 routed = true;
             }
         }
@@ -46,11 +45,14 @@ pub(super) struct Intake {
     pub(super) input: Arc<InputState>,
     /// Counters of the types seen here, so that counting takes no lock.
     types: HashMap<String, Arc<AtomicU64>>,
+    /// What was read and not handed over, for each output.
+    batches: Vec<Batch>,
 }
 
 impl Intake {
     pub(super) fn new(dispatch: Arc<Dispatch>, input: Arc<InputState>) -> Self {
-        Intake { dispatch, input, types: HashMap::new() }
+        let batches = dispatch.outputs.iter().map(|_| Batch::default()).collect();
+        Intake { dispatch, input, types: HashMap::new(), batches }
     }
 
     /// The same way for another thread.
@@ -72,10 +74,17 @@ impl Intake {
         }
     }
 
+    /// Hands over what was read. Called before every wait for more, so that nothing waits for the next message.
+    pub(super) fn hand_over(&mut self) {
+        for ((_, queue), batch) in self.dispatch.outputs.iter().zip(&mut self.batches) {
+            queue.hand_over(batch);
+        }
+    }
+
     fn message(&mut self, message: Message, bytes: usize) {
         add(&self.input.received, 1);
         self.count_type(&message.r#type);
-        self.dispatch.route(message, bytes);
+        self.dispatch.route(&message, bytes, &mut self.batches);
     }
 
     fn count_type(&mut self, name: &str) {
@@ -88,5 +97,12 @@ impl Intake {
             self.types.clear();
         }
         self.types.insert(name.to_owned(), counter);
+    }
+}
+
+/// However a thread ends, what it has read is handed over.
+impl Drop for Intake {
+    fn drop(&mut self) {
+        self.hand_over();
     }
 }

@@ -211,9 +211,13 @@ fn read_datagrams(socket: &impl Datagrams, mut intake: Intake, stop: &Stop, max_
                 });
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock && stopping => return,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => stop.wait_readable(socket),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                intake.hand_over();
+                stop.wait_readable(socket);
+            }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(_) => {
+                intake.hand_over();
                 add(&intake.input.errors, 1);
                 stop.pause(ERROR_PAUSE);
             }
@@ -314,6 +318,7 @@ impl Server {
         let entry = self.connections.enter(stream.closer()?, Arc::clone(&intake.input));
         let (stop, max_message_bytes) = (Arc::clone(&self.stop), self.input.max_message_bytes);
         spawn("metlog-client", move || {
+            // Dropped after the reading has ended and everything was handed over.
             let _leave_at_end = entry;
             read_stream(stream, intake, &stop, max_message_bytes);
         })
@@ -331,6 +336,7 @@ fn read_stream(mut stream: impl Read, mut intake: Intake, stop: &Stop, max_messa
             Ok(length) => {
                 intake.read(length);
                 splitter.push(&buffer[..length], &mut |frame| intake.frame(frame));
+                intake.hand_over();
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,

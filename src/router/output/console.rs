@@ -7,10 +7,12 @@
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _, Write};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::Sink;
+use super::{Draw, Writer};
 use crate::{Message, Severity};
 
 /// Longer texts are cut: nobody reads them on a screen.
@@ -27,9 +29,6 @@ const TYPE_WIDTH: usize = 8;
 
 /// How wide the columns of type and logger become for longer ones. Beyond, a line steps out of the columns.
 const MAX_WIDTH: usize = 20;
-
-/// What the buffer shrinks back to after a large batch.
-const KEPT_BYTES: usize = 256 * 1024;
 
 /// Whether the console is coloured. As text: `auto`, `always`, `never`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -74,32 +73,26 @@ impl FromStr for Color {
     }
 }
 
-/// Lines for people on a writer.
-pub(super) struct Console<W> {
-    writer: W,
-    painter: Painter,
-    lines: String,
-}
+/// Where lines for people are written.
+pub(super) struct Console<W>(pub(super) W);
 
-impl<W: Write> Console<W> {
-    pub(super) fn new(writer: W, colored: bool) -> Self {
-        Console { writer, painter: Painter::new(colored), lines: String::new() }
+impl<W: Write + Send> Writer for Console<W> {
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        self.0.write_all(lines)?;
+        self.0.flush()
     }
 }
 
-impl<W: Write + Send> Sink for Console<W> {
-    fn write(&mut self, message: &Message) -> io::Result<()> {
-        self.painter.line(message, &mut self.lines).map_err(io::Error::other)?;
-        self.lines.push('\n');
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let written = self.writer.write_all(self.lines.as_bytes()).and_then(|()| self.writer.flush());
-        self.lines.clear();
-        self.lines.shrink_to(KEPT_BYTES);
-        written
-    }
+/// Messages as lines for people.
+pub(super) fn drawing(colored: bool) -> Draw {
+    let painter = Painter::new(colored);
+    Arc::new(move |message, lines| {
+        let mut line = String::with_capacity(256);
+        // Writing into a string cannot fail.
+        let _ = painter.line(message, &mut line);
+        line.push('\n');
+        lines.extend_from_slice(line.as_bytes());
+    })
 }
 
 const DIM: &str = "2";
@@ -108,24 +101,24 @@ const BOLD: &str = "1";
 /// Draws lines, in columns that grow with what comes.
 struct Painter {
     colored: bool,
-    type_width: usize,
-    logger_width: usize,
+    type_width: AtomicUsize,
+    logger_width: AtomicUsize,
 }
 
 impl Painter {
     fn new(colored: bool) -> Self {
-        Painter { colored, type_width: TYPE_WIDTH, logger_width: 0 }
+        Painter { colored, type_width: TYPE_WIDTH.into(), logger_width: 0.into() }
     }
 
     /// One message as one line, without its newline.
-    fn line(&mut self, message: &Message, out: &mut String) -> fmt::Result {
+    fn line(&self, message: &Message, out: &mut String) -> fmt::Result {
         let (severity, color) = severity(message.severity);
         self.paint(DIM, format_args!("{:<12}", Escaped(time(&message.timestamp))), out)?;
         out.push(' ');
         self.paint(color, format_args!("{severity:<6}"), out)?;
-        let width = widen(&mut self.type_width, &message.r#type);
+        let width = widen(&self.type_width, &message.r#type);
         write!(out, " {:<width$} ", Escaped(&message.r#type))?;
-        let width = widen(&mut self.logger_width, &message.logger);
+        let width = widen(&self.logger_width, &message.logger);
         if width > 0 {
             self.paint(BOLD, format_args!("{:<width$}", Escaped(&message.logger)), out)?;
             out.push_str("  ");
@@ -149,9 +142,9 @@ impl Painter {
 }
 
 /// The width of a column that is to hold `text` too.
-fn widen(width: &mut usize, text: &str) -> usize {
-    *width = text.chars().take(MAX_WIDTH).count().max(*width);
-    *width
+fn widen(width: &AtomicUsize, text: &str) -> usize {
+    let wanted = text.chars().take(MAX_WIDTH).count();
+    wanted.max(width.fetch_max(wanted, Relaxed))
 }
 
 /// A short name and a colour.
@@ -367,7 +360,7 @@ mod tests {
 
     #[test]
     fn columns_grow_with_what_comes() {
-        let mut painter = Painter::new(false);
+        let painter = Painter::new(false);
         let mut lines = String::new();
         for (message_type, logger) in [("timer", "long.name"), ("longer.than.usual", "a"), ("timer", "")] {
             let mut message = message(message_type, "x", json!({}));

@@ -1,8 +1,8 @@
 //! `metlog-router` as people run it: a process with arguments, signals and an exit code.
 #![cfg(all(unix, feature = "router"))]
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::UdpSocket;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpStream, UdpSocket};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 
 fn command(arguments: &[&str]) -> Command {
@@ -23,8 +23,11 @@ struct Program {
 
 impl Program {
     fn start(arguments: &[&str]) -> Self {
-        let mut child =
-            command(&[&["--listen", "udp://127.0.0.1:0"], arguments].concat()).spawn().expect("starts");
+        Program::of(command(&[&["--listen", "udp://127.0.0.1:0"], arguments].concat()))
+    }
+
+    fn of(mut command: Command) -> Self {
+        let mut child = command.spawn().expect("starts");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
         let line = line(&mut stderr);
@@ -102,6 +105,47 @@ fn a_message_is_on_standard_output_at_once_and_counted_at_the_end() {
 fn an_interrupt_is_a_clean_end_too_and_quiet_is_quiet() {
     let program = Program::start(&[]);
     assert!(program.terminate(Signal::Interrupt).starts_with("received   0 messages"));
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_clients() {
+    let mut child = command(&["--listen", "tcp://127.0.0.1:0"]).spawn().expect("starts");
+    let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+    let address = line(&mut stderr).strip_prefix("metlog-router listens on tcp://").map(str::to_owned);
+    let mut client = TcpStream::connect(address.expect("says where it listens")).expect("connects");
+    // The message on standard output says that the connection is open, and stays so.
+    client.write_all(b"{\"type\": \"x\"}\n").expect("sent");
+    line(&mut BufReader::new(child.stdout.take().expect("piped")));
+    // Two that come close together count as one, so it is asked until it ends.
+    let status = loop {
+        signal::send(&child, Signal::Terminate);
+        if let Some(status) = child.try_wait().expect("a child") {
+            break status;
+        }
+    };
+    assert!(line(&mut stderr).contains("ended by a second signal"));
+    assert_eq!(status.code(), Some(1));
+}
+
+#[test]
+fn running_out_of_file_descriptors_neither_ends_it_nor_makes_it_spin() {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -n 20; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_metlog-router")]);
+    shell.args(["--listen", "udp://127.0.0.1:0", "--listen", "tcp://127.0.0.1:0"]);
+    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut program = Program::of(shell);
+    let address =
+        line(&mut program.stderr).strip_prefix("metlog-router listens on tcp://").map(str::to_owned);
+    let address = address.expect("says where it listens");
+    let clients: Vec<TcpStream> =
+        (0..40).map(|_| TcpStream::connect(&address).expect("the kernel connects")).collect();
+    program.send(MESSAGE);
+    assert!(line(&mut program.stdout).contains("it broke"));
+    drop(clients);
+    let report = program.terminate(Signal::Terminate);
+    let (_, errors) = report.split_once(", errors ").expect("failed accepts are counted");
+    let errors: u64 = errors.lines().next().expect("a line").parse().expect("a number");
+    assert!(errors < 100, "{report}");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! `metlog-router`: the router for one machine as a program.
 //!
 //! In: arguments, and messages on its sockets. Out: messages where the routes say; where it listens and, at the end,
-//! its counters on standard error. SIGINT and SIGTERM end it; what clients send for 5 more seconds is still taken.
+//! its counters on standard error. SIGINT and SIGTERM end it; what clients send
+//! for 5 more seconds is still taken. Lost here: what a second signal cuts off.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,7 +25,7 @@ Examples:
       log lines on the terminal, metrics in a file, the rest counted as unrouted
 
 SIGINT and SIGTERM end it: open connections are read for up to 5 seconds, outputs are written out,
-and the counters are printed to standard error.";
+and the counters are printed to standard error. A second signal ends it at once.";
 
 fn main() -> ExitCode {
     let arguments = command().get_matches();
@@ -87,7 +88,7 @@ fn command() -> Command {
 
 fn run(arguments: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
     // Before the first message can arrive: a signal from here on is a clean end.
-    let signals = Signals::catch()?;
+    let mut signals = Signals::catch()?;
     let router = Router::start(config(arguments)?)?;
     let quiet = arguments.get_flag("quiet");
     if !quiet {
@@ -96,6 +97,7 @@ fn run(arguments: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     signals.wait();
+    signals.end_on_next();
     let counters = router.shutdown(DRAIN);
     if !quiet {
         report(&counters.to_string());
@@ -133,8 +135,18 @@ impl Signals {
         Ok(Signals(signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?))
     }
 
-    fn wait(mut self) {
+    fn wait(&mut self) {
         let _ = self.0.forever().next();
+    }
+
+    /// Who asks twice does not want to wait for clients.
+    fn end_on_next(mut self) {
+        // Without a thread for it a second signal does nothing, and the first one still ends in time.
+        let _ = std::thread::Builder::new().spawn(move || {
+            self.wait();
+            report("metlog-router: ended by a second signal; what was not read or written yet is lost");
+            std::process::exit(1);
+        });
     }
 }
 
@@ -148,9 +160,11 @@ impl Signals {
         Ok(Signals)
     }
 
-    fn wait(self) {
+    fn wait(&mut self) {
         loop {
             std::thread::park();
         }
     }
+
+    fn end_on_next(self) {}
 }

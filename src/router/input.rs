@@ -11,6 +11,7 @@ use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 #[cfg(unix)]
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+#[cfg(unix)]
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex};
@@ -110,6 +111,7 @@ fn widen(socket: &impl AsFd) {
 }
 
 /// The file of a Unix socket, removed at the end.
+#[cfg(unix)]
 struct SocketFile {
     path: PathBuf,
     bound: bool,
@@ -136,6 +138,7 @@ impl SocketFile {
     }
 }
 
+#[cfg(unix)]
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if self.bound {
@@ -227,57 +230,48 @@ fn read_datagrams(socket: &impl Datagrams, mut intake: Intake, stop: &Stop, max_
 
 /// A listening socket, whatever its family.
 trait Listener: super::stop::Waitable {
-    type Stream: Stream;
-    fn accept_one(&self) -> io::Result<Self::Stream>;
+    fn accept_one(&self) -> io::Result<Arc<dyn Stream>>;
 }
 
-/// An accepted connection, whatever its family.
-trait Stream: Read + Send + Sized + 'static {
+/// An accepted connection, whatever its family. Shared, not cloned: a clone would cost a second descriptor.
+trait Stream: Send + Sync {
     /// Blocking, and waiting for `idle` at most.
     fn prepare(&self, idle: Option<Duration>) -> io::Result<()>;
-    /// What ends the reading of this connection from another thread.
-    fn closer(&self) -> io::Result<Closer>;
+    fn read_some(&self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Ends the reading from another thread.
+    fn close(&self);
 }
 
-type Closer = Box<dyn Fn() + Send>;
+macro_rules! stream {
+    ($listener:ty, $stream:ty) => {
+        impl Listener for $listener {
+            fn accept_one(&self) -> io::Result<Arc<dyn Stream>> {
+                Ok(Arc::new(self.accept()?.0))
+            }
+        }
 
-impl Listener for TcpListener {
-    type Stream = TcpStream;
-    fn accept_one(&self) -> io::Result<TcpStream> {
-        Ok(self.accept()?.0)
-    }
+        impl Stream for $stream {
+            fn prepare(&self, idle: Option<Duration>) -> io::Result<()> {
+                self.set_nonblocking(false)?;
+                self.set_read_timeout(idle)
+            }
+
+            fn read_some(&self, buffer: &mut [u8]) -> io::Result<usize> {
+                let mut stream = self;
+                stream.read(buffer)
+            }
+
+            fn close(&self) {
+                // Fails when the client was faster.
+                let _ = self.shutdown(Shutdown::Both);
+            }
+        }
+    };
 }
 
-impl Stream for TcpStream {
-    fn prepare(&self, idle: Option<Duration>) -> io::Result<()> {
-        self.set_nonblocking(false)?;
-        self.set_read_timeout(idle)
-    }
-    fn closer(&self) -> io::Result<Closer> {
-        let stream = self.try_clone()?;
-        Ok(Box::new(move || drop(stream.shutdown(Shutdown::Both))))
-    }
-}
-
+stream!(TcpListener, TcpStream);
 #[cfg(unix)]
-impl Listener for UnixListener {
-    type Stream = UnixStream;
-    fn accept_one(&self) -> io::Result<UnixStream> {
-        Ok(self.accept()?.0)
-    }
-}
-
-#[cfg(unix)]
-impl Stream for UnixStream {
-    fn prepare(&self, idle: Option<Duration>) -> io::Result<()> {
-        self.set_nonblocking(false)?;
-        self.set_read_timeout(idle)
-    }
-    fn closer(&self) -> io::Result<Closer> {
-        let stream = self.try_clone()?;
-        Ok(Box::new(move || drop(stream.shutdown(Shutdown::Both))))
-    }
-}
+stream!(UnixListener, UnixStream);
 
 /// What a listener's thread needs.
 struct Server {
@@ -304,7 +298,7 @@ impl Server {
         }
     }
 
-    fn admit(&self, stream: impl Stream, intake: &Intake) {
+    fn admit(&self, stream: Arc<dyn Stream>, intake: &Intake) {
         add(&intake.input.connections, 1);
         let full = intake.input.open.load(Relaxed) >= self.input.max_connections as u64;
         if full || self.serve(stream, intake.another()).is_err() {
@@ -313,25 +307,25 @@ impl Server {
         }
     }
 
-    fn serve(&self, stream: impl Stream, intake: Intake) -> io::Result<()> {
+    fn serve(&self, stream: Arc<dyn Stream>, intake: Intake) -> io::Result<()> {
         stream.prepare(self.input.idle_deadline)?;
-        let entry = self.connections.enter(stream.closer()?, Arc::clone(&intake.input));
+        let entry = self.connections.enter(Arc::clone(&stream), Arc::clone(&intake.input));
         let (stop, max_message_bytes) = (Arc::clone(&self.stop), self.input.max_message_bytes);
         spawn("metlog-client", move || {
             // Dropped after the reading has ended and everything was handed over.
             let _leave_at_end = entry;
-            read_stream(stream, intake, &stop, max_message_bytes);
+            read_stream(&*stream, intake, &stop, max_message_bytes);
         })
         .map(drop)
     }
 }
 
 /// Reads one connection to its end, or to the deadline of a shutdown.
-fn read_stream(mut stream: impl Read, mut intake: Intake, stop: &Stop, max_message_bytes: usize) {
+fn read_stream(stream: &dyn Stream, mut intake: Intake, stop: &Stop, max_message_bytes: usize) {
     let mut splitter = Splitter::new(max_message_bytes);
     let mut buffer = vec![0; READ_BYTES];
     while !stop.is_overdue() {
-        match stream.read(&mut buffer) {
+        match stream.read_some(&mut buffer) {
             Ok(0) => break,
             Ok(length) => {
                 intake.read(length);
@@ -352,16 +346,16 @@ fn read_stream(mut stream: impl Read, mut intake: Intake, stop: &Stop, max_messa
 /// Every open connection of a router.
 #[derive(Default)]
 pub(super) struct Connections {
-    open: Mutex<HashMap<u64, Closer>>,
+    open: Mutex<HashMap<u64, Arc<dyn Stream>>>,
     left: Condvar,
     next: AtomicU64,
 }
 
 impl Connections {
-    fn enter(self: &Arc<Self>, closer: Closer, input: Arc<InputState>) -> Entry {
+    fn enter(self: &Arc<Self>, stream: Arc<dyn Stream>, input: Arc<InputState>) -> Entry {
         let number = self.next.fetch_add(1, Relaxed);
         add(&input.open, 1);
-        lock(&self.open).insert(number, closer);
+        lock(&self.open).insert(number, stream);
         Entry { connections: Arc::clone(self), input, number }
     }
 
@@ -373,7 +367,7 @@ impl Connections {
 
     /// Ends the reading of every connection.
     pub(super) fn close(&self) {
-        lock(&self.open).values().for_each(|close| close());
+        lock(&self.open).values().for_each(|stream| stream.close());
     }
 }
 

@@ -1,2 +1,170 @@
-//! The router program.
-fn main() {}
+//! `metlog-router`: the router for one machine as a program.
+//!
+//! In: arguments, and messages on its sockets. Out: messages where the routes say; where it listens and, at the end,
+//! its counters on standard error. SIGINT and SIGTERM end it; what clients send
+//! for 5 more seconds is still taken. Lost here: what a second signal cuts off.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use tracing_metlog::router::{Color, Config, Input, Matcher, Output, Route, Router};
+
+/// How long a shutdown waits for clients to finish.
+const DRAIN: Duration = Duration::from_secs(5);
+
+const AFTER_HELP: &str = "\
+A message goes to every route whose types match, and once to each output.
+
+Examples:
+  metlog-router
+      UDP and TCP on 127.0.0.1:5565, everything readable on the terminal
+  metlog-router --listen udp://0.0.0.0:5565 --route '*=file:/var/log/metlog.jsonl'
+      UDP from everywhere, everything as JSON lines in a file
+  metlog-router --route oldstyle=console --route timer,counter=file:/tmp/metrics.jsonl
+      log lines on the terminal, metrics in a file, the rest counted as unrouted
+
+SIGINT and SIGTERM end it: open connections are read for up to 5 seconds, outputs are written out,
+and the counters are printed to standard error. A second signal ends it at once.";
+
+fn main() -> ExitCode {
+    let arguments = command().get_matches();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("metlog-router: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command() -> Command {
+    Command::new("metlog-router")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Receives Metlog messages (JSON, envelope 0.8) and delivers them by type")
+        .after_help(AFTER_HELP)
+        .arg(
+            Arg::new("listen")
+                .long("listen")
+                .value_name("URL")
+                .action(ArgAction::Append)
+                .value_parser(|text: &str| text.parse::<Input>())
+                .help(
+                    "Listen here; may be given more than once\n\
+                     udp://HOST:PORT, tcp://HOST:PORT, unix:///PATH, unixgram:///PATH; port 0 is any free one\n\
+                     [default: udp://127.0.0.1:5565 and tcp://127.0.0.1:5565]",
+                ),
+        )
+        .arg(
+            Arg::new("route")
+                .long("route")
+                .value_name("TYPES=OUTPUT")
+                .action(ArgAction::Append)
+                // Routes cannot be cloned, as clap wants of a value: they are checked here and made in `config`.
+                .value_parser(|text: &str| text.parse::<Route>().map(|_| text.to_owned()))
+                .help(
+                    "Send messages of these types there; may be given more than once\n\
+                     TYPES: * or type,type,...   OUTPUT: console, null or file:PATH (JSON lines)\n\
+                     [default: *=console]",
+                ),
+        )
+        .arg(
+            Arg::new("color")
+                .long("color")
+                .value_name("WHEN")
+                .default_value("auto")
+                .hide_default_value(true)
+                .value_parser(|text: &str| text.parse::<Color>())
+                .help("Colour the console: auto, always, never [default: auto, which respects NO_COLOR]"),
+        )
+        .arg(
+            Arg::new("quiet")
+                .long("quiet")
+                .short('q')
+                .action(ArgAction::SetTrue)
+                .help("Do not print where it listens, nor the counters at the end"),
+        )
+}
+
+fn run(arguments: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
+    // Before the first message can arrive: a signal from here on is a clean end.
+    let mut signals = Signals::catch()?;
+    let router = Router::start(config(arguments)?)?;
+    let quiet = arguments.get_flag("quiet");
+    if !quiet {
+        for address in router.addresses() {
+            report(&format!("metlog-router listens on {address}"));
+        }
+    }
+    signals.wait();
+    signals.end_on_next();
+    let counters = router.shutdown(DRAIN);
+    if !quiet {
+        report(&counters.to_string());
+    }
+    Ok(())
+}
+
+fn config(arguments: &ArgMatches) -> Result<Config, Box<dyn std::error::Error>> {
+    let mut config = Config::default();
+    if let Some(inputs) = arguments.get_many::<Input>("listen") {
+        config.inputs = inputs.cloned().collect();
+    }
+    let color = arguments.get_one::<Color>("color").copied().unwrap_or_default();
+    config.routes = match arguments.get_many::<String>("route") {
+        Some(routes) => routes.map(|text| text.parse()).collect::<Result<_, _>>()?,
+        None => vec![Route::new(Matcher::any(), Output::console(color))],
+    };
+    config.routes.iter_mut().for_each(|route| route.output.color(color));
+    Ok(config)
+}
+
+/// To standard error, and nothing more when that is closed: a router does not end for want of a listener.
+fn report(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+#[cfg(unix)]
+struct Signals(signal_hook::iterator::Signals);
+
+#[cfg(unix)]
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        Ok(Signals(signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?))
+    }
+
+    fn wait(&mut self) {
+        let _ = self.0.forever().next();
+    }
+
+    /// Who asks twice does not want to wait for clients.
+    fn end_on_next(mut self) {
+        // Without a thread for it a second signal does nothing, and the first one still ends in time.
+        let _ = std::thread::Builder::new().spawn(move || {
+            self.wait();
+            report("metlog-router: ended by a second signal; what was not read or written yet is lost");
+            std::process::exit(1);
+        });
+    }
+}
+
+/// Without signals the process runs until it is ended from outside.
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Signals)
+    }
+
+    fn wait(&mut self) {
+        loop {
+            std::thread::park();
+        }
+    }
+
+    fn end_on_next(self) {}
+}

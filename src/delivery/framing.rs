@@ -5,6 +5,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+#[cfg(feature = "router")]
+mod split;
+#[cfg(feature = "router")]
+pub(crate) use split::{Frame, FrameError, Splitter};
+
 /// How the bytes of one message are told from those of the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -1,0 +1,311 @@
+//! What a router is told: inputs and routes. In: builder calls, or text (`udp://127.0.0.1:5565`,
+//! `timer,counter=file:/tmp/x.jsonl`). Out: a [`Config`] that [`Router::start`](super::Router::start) takes.
+//! Nothing is opened here.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::matcher::Matcher;
+use super::output::Output;
+
+/// The port of Metlog, and where a router listens when it is told nothing.
+const DEFAULT_ADDRESS: &str = "127.0.0.1:5565";
+
+/// The longest message on a stream. Room for any report with a backtrace; little enough for many connections.
+const STREAM_MESSAGE_BYTES: usize = 1024 * 1024;
+
+/// The longest datagram that UDP can carry.
+const DATAGRAM_MESSAGE_BYTES: usize = 65_535;
+
+/// Connections of one input: each costs a thread.
+const CONNECTIONS: usize = 1024;
+
+/// Why a router cannot start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RouterError {
+    /// Text in a configuration cannot be read.
+    Config {
+        /// The text.
+        value: String,
+        /// What is accepted in its place.
+        accepted: &'static str,
+    },
+    /// An input cannot be opened.
+    Input {
+        /// The input's address.
+        input: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// An output cannot be opened.
+    Output {
+        /// The output's name.
+        output: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// There is no input at all.
+    NoInput,
+    /// The system gives no thread or no socket.
+    System(io::Error),
+}
+
+impl fmt::Display for RouterError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RouterError::Config { value, accepted } => write!(formatter, "{value:?}: accepted is {accepted}"),
+            RouterError::Input { input, source } => write!(formatter, "cannot listen on {input}: {source}"),
+            RouterError::Output { output, source } => write!(formatter, "cannot open {output}: {source}"),
+            RouterError::NoInput => formatter.write_str("no input: a router needs at least one"),
+            RouterError::System(source) => write!(formatter, "cannot start a thread: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for RouterError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            RouterError::Input { source, .. }
+            | RouterError::Output { source, .. }
+            | RouterError::System(source) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Inputs and routes of a [`Router`](super::Router).
+///
+/// The default is what `metlog-router` does without arguments: UDP and TCP on 127.0.0.1:5565, everything to the
+/// console. [`Config::new`] is empty.
+///
+/// ```
+/// use tracing_metlog::router::{Config, Input, Matcher, Output, Route};
+///
+/// let config = Config::new()
+///     .input(Input::udp("127.0.0.1:5565"))
+///     .input(Input::tcp("127.0.0.1:5565").max_connections(100))
+///     .route(Route::new(Matcher::types(["timer", "counter"]), Output::file("/var/log/metrics.jsonl")))
+///     .route("oldstyle=console".parse()?);
+/// # Ok::<(), tracing_metlog::router::RouterError>(())
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where messages come from.
+    pub inputs: Vec<Input>,
+    /// Where they go. A message goes to every route that matches, and once to each output.
+    pub routes: Vec<Route>,
+}
+
+impl Config {
+    /// No inputs, no routes.
+    pub fn new() -> Self {
+        Config { inputs: Vec::new(), routes: Vec::new() }
+    }
+
+    /// Adds an input.
+    #[must_use]
+    pub fn input(mut self, input: Input) -> Self {
+        self.inputs.push(input);
+        self
+    }
+
+    /// Adds a route.
+    #[must_use]
+    pub fn route(mut self, route: Route) -> Self {
+        self.routes.push(route);
+        self
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config::new()
+            .input(Input::udp(DEFAULT_ADDRESS))
+            .input(Input::tcp(DEFAULT_ADDRESS))
+            .route(Route::new(Matcher::any(), Output::console(Default::default())))
+    }
+}
+
+/// A socket that messages arrive at, and its limits.
+///
+/// As text: `udp://HOST:PORT`, `tcp://HOST:PORT`, `unix:///PATH`, `unixgram:///PATH`. Port 0 is any free port;
+/// [`Router::addresses`](super::Router::addresses) tells which it became.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Input {
+    pub(super) address: Address,
+    pub(super) max_message_bytes: usize,
+    pub(super) max_connections: usize,
+    pub(super) idle_deadline: Option<Duration>,
+}
+
+/// Where an input listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Address {
+    Udp(String),
+    Tcp(String),
+    Unix(PathBuf),
+    Unixgram(PathBuf),
+}
+
+impl Input {
+    const ACCEPTED: &'static str = "udp://HOST:PORT, tcp://HOST:PORT, unix:///PATH or unixgram:///PATH";
+
+    /// Datagrams at `HOST:PORT`, one message each.
+    pub fn udp(address: impl Into<String>) -> Self {
+        Input::new(Address::Udp(address.into()), DATAGRAM_MESSAGE_BYTES)
+    }
+
+    /// Connections to `HOST:PORT`; messages in lines or octet-counted, as the first byte says.
+    pub fn tcp(address: impl Into<String>) -> Self {
+        Input::new(Address::Tcp(address.into()), STREAM_MESSAGE_BYTES)
+    }
+
+    /// Connections to a Unix socket, made at `path`; framing as for TCP. Unix only.
+    pub fn unix(path: impl Into<PathBuf>) -> Self {
+        Input::new(Address::Unix(path.into()), STREAM_MESSAGE_BYTES)
+    }
+
+    /// Datagrams at a Unix socket, made at `path`, one message each. Unix only.
+    pub fn unixgram(path: impl Into<PathBuf>) -> Self {
+        Input::new(Address::Unixgram(path.into()), STREAM_MESSAGE_BYTES)
+    }
+
+    fn new(address: Address, max_message_bytes: usize) -> Self {
+        Input { address, max_message_bytes, max_connections: CONNECTIONS, idle_deadline: None }
+    }
+
+    /// The longest message taken; a longer one is skipped and counted. Default: 1 MiB, for UDP 65,535 bytes,
+    /// which is all that UDP can carry.
+    #[must_use]
+    pub fn max_message_bytes(mut self, bytes: usize) -> Self {
+        self.max_message_bytes = bytes.max(1);
+        self
+    }
+
+    /// Connections at the same time; more are closed at once and counted. Default: 1024.
+    #[must_use]
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.max_connections = connections;
+        self
+    }
+
+    /// How long a connection may say nothing before it is closed. Default: for ever.
+    #[must_use]
+    pub fn idle_deadline(mut self, deadline: Duration) -> Self {
+        // The operating system takes zero for "for ever", which nobody who says zero means.
+        self.idle_deadline = Some(deadline.max(Duration::from_millis(1)));
+        self
+    }
+}
+
+impl FromStr for Input {
+    type Err = RouterError;
+
+    fn from_str(text: &str) -> Result<Self, RouterError> {
+        let error = || RouterError::Config { value: text.to_owned(), accepted: Input::ACCEPTED };
+        let (scheme, rest) = text.split_once("://").ok_or_else(error)?;
+        match scheme {
+            "udp" if has_port(rest) => Ok(Input::udp(rest)),
+            "tcp" if has_port(rest) => Ok(Input::tcp(rest)),
+            "unix" if rest.starts_with('/') => Ok(Input::unix(rest)),
+            "unixgram" if rest.starts_with('/') => Ok(Input::unixgram(rest)),
+            _ => Err(error()),
+        }
+    }
+}
+
+fn has_port(address: &str) -> bool {
+    address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+impl fmt::Display for Input {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.address {
+            Address::Udp(address) => write!(formatter, "udp://{address}"),
+            Address::Tcp(address) => write!(formatter, "tcp://{address}"),
+            Address::Unix(path) => write!(formatter, "unix://{}", path.display()),
+            Address::Unixgram(path) => write!(formatter, "unixgram://{}", path.display()),
+        }
+    }
+}
+
+/// Messages that match go to the output.
+///
+/// As text: `TYPES=OUTPUT`, where `TYPES` is `*` or types with commas between them, and `OUTPUT` is `console`,
+/// `null` or `file:PATH`.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Route {
+    /// Which messages.
+    pub matcher: Matcher,
+    /// Where to.
+    pub output: Output,
+}
+
+impl Route {
+    const ACCEPTED: &'static str =
+        "TYPES=OUTPUT, with * or type,type as TYPES and console, null or file:PATH as OUTPUT";
+
+    /// Messages that match go to the output.
+    pub fn new(matcher: Matcher, output: Output) -> Self {
+        Route { matcher, output }
+    }
+}
+
+impl FromStr for Route {
+    type Err = RouterError;
+
+    fn from_str(text: &str) -> Result<Self, RouterError> {
+        let error = || RouterError::Config { value: text.to_owned(), accepted: Route::ACCEPTED };
+        let (types, output) = text.split_once('=').ok_or_else(error)?;
+        let types: Vec<&str> = types.split(',').map(str::trim).collect();
+        let matcher = match types[..] {
+            ["*"] => Matcher::any(),
+            // A type may hold a star, but who writes one here means a pattern, and gets no silence.
+            _ if types.iter().any(|name| name.is_empty() || name.contains('*')) => return Err(error()),
+            _ => Matcher::types(types),
+        };
+        Ok(Route::new(matcher, output.trim().parse().map_err(|_| error())?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_is_written_as_it_is_read() {
+        for text in
+            ["udp://127.0.0.1:0", "tcp://[::1]:5565", "tcp://localhost:1", "unix:///run/x", "unixgram:///a"]
+        {
+            assert_eq!(text.parse::<Input>().expect(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_value_and_what_is_accepted() {
+        for text in ["", "udp", "udp://", "udp://host", "udp://:5", "udp://h:70000", "unix://x", "http://h:1"]
+        {
+            let error = text.parse::<Input>().expect_err(text).to_string();
+            assert_eq!(error, format!("{text:?}: accepted is {}", Input::ACCEPTED));
+        }
+        for text in ["", "console", "=console", "a,=console", "a*=console", "a=elsewhere", "a=file:"] {
+            let error = text.parse::<Route>().expect_err(text).to_string();
+            assert_eq!(error, format!("{text:?}: accepted is {}", Route::ACCEPTED));
+        }
+    }
+
+    #[test]
+    fn a_route_is_read_from_types_and_output() {
+        let route: Route = "timer, counter=file:///tmp/a=b.jsonl".parse().expect("a route");
+        assert_eq!(route.matcher, Matcher::types(["timer", "counter"]));
+        assert_eq!(route.output.to_string(), "file:/tmp/a=b.jsonl");
+        let route: Route = "*=null".parse().expect("a route");
+        assert_eq!((route.matcher, route.output.to_string().as_str()), (Matcher::any(), "null"));
+    }
+}

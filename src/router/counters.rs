@@ -1,0 +1,394 @@
+//! What came in, what was made of it and where it went. In: events, counted by many threads without a lock.
+//! Out: [`Counters`], a copy at one moment, readable as text.
+//!
+//! Two laws hold once the router has been shut down: every frame is in `received` or in `malformed`, and every
+//! message handed to an output is in that output's `delivered`, `dropped`, `failed` or `queued`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+use super::decode::DecodeError;
+use super::lock;
+use super::output::console::Escaped;
+use crate::delivery::framing::FrameError;
+
+/// How many types are counted by name; a sender that invents types must not fill the memory.
+const MAX_TYPES: usize = 1_000;
+
+/// How long a type may be to be counted by name.
+const MAX_TYPE_BYTES: usize = 100;
+
+/// The name that types beyond these limits are counted under.
+const OTHER_TYPES: &str = "(other)";
+
+/// Why a frame was not a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum MalformedReason {
+    /// Nothing but white space.
+    Empty,
+    /// Not UTF-8.
+    InvalidUtf8,
+    /// Not JSON, or nested too deep.
+    InvalidJson,
+    /// JSON, but not an object.
+    NotAnObject,
+    /// No `type`.
+    MissingType,
+    /// A key of the envelope with a value it cannot have.
+    InvalidValue,
+    /// A `\0NAME::` prefix other than `json`.
+    UnknownDecoder,
+    /// Longer than the input's limit.
+    TooLong,
+    /// No octet count where one belongs.
+    BadCount,
+    /// The stream ended inside a message.
+    Truncated,
+}
+
+impl MalformedReason {
+    /// Every reason there is.
+    pub const ALL: [MalformedReason; 10] = [
+        MalformedReason::Empty,
+        MalformedReason::InvalidUtf8,
+        MalformedReason::InvalidJson,
+        MalformedReason::NotAnObject,
+        MalformedReason::MissingType,
+        MalformedReason::InvalidValue,
+        MalformedReason::UnknownDecoder,
+        MalformedReason::TooLong,
+        MalformedReason::BadCount,
+        MalformedReason::Truncated,
+    ];
+
+    /// The name in reports: `invalid_json`, `too_long`, ...
+    pub const fn name(self) -> &'static str {
+        match self {
+            MalformedReason::Empty => "empty",
+            MalformedReason::InvalidUtf8 => "invalid_utf8",
+            MalformedReason::InvalidJson => "invalid_json",
+            MalformedReason::NotAnObject => "not_an_object",
+            MalformedReason::MissingType => "missing_type",
+            MalformedReason::InvalidValue => "invalid_value",
+            MalformedReason::UnknownDecoder => "unknown_decoder",
+            MalformedReason::TooLong => "too_long",
+            MalformedReason::BadCount => "bad_count",
+            MalformedReason::Truncated => "truncated",
+        }
+    }
+}
+
+impl fmt::Display for MalformedReason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.name())
+    }
+}
+
+impl From<&DecodeError> for MalformedReason {
+    fn from(error: &DecodeError) -> Self {
+        match error {
+            DecodeError::Empty => MalformedReason::Empty,
+            DecodeError::InvalidUtf8(_) => MalformedReason::InvalidUtf8,
+            DecodeError::InvalidJson(_) => MalformedReason::InvalidJson,
+            DecodeError::NotAnObject => MalformedReason::NotAnObject,
+            DecodeError::MissingType => MalformedReason::MissingType,
+            DecodeError::InvalidValue { .. } => MalformedReason::InvalidValue,
+            DecodeError::UnknownDecoder => MalformedReason::UnknownDecoder,
+        }
+    }
+}
+
+impl From<FrameError> for MalformedReason {
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::TooLong => MalformedReason::TooLong,
+            FrameError::BadCount => MalformedReason::BadCount,
+            FrameError::Truncated => MalformedReason::Truncated,
+        }
+    }
+}
+
+/// What a router has counted, at one moment. `Display` is a report of several lines for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Messages: frames that could be decoded.
+    pub received: u64,
+    /// Bytes read from all inputs.
+    pub bytes: u64,
+    /// Frames that were no message, by reason; only reasons that occurred.
+    pub malformed: BTreeMap<MalformedReason, u64>,
+    /// Messages by type. Beyond 1,000 types, and for types over 100 bytes, the name is `(other)`.
+    pub types: BTreeMap<String, u64>,
+    /// Messages that no route matched.
+    pub unrouted: u64,
+    /// Input by input, in the order of the configuration.
+    pub inputs: Vec<InputCounters>,
+    /// Output by output, in the order of the configuration. Routes to the same place share one.
+    pub outputs: Vec<OutputCounters>,
+}
+
+impl Counters {
+    /// Frames that were no message, for any reason.
+    pub fn malformed_total(&self) -> u64 {
+        self.malformed.values().sum()
+    }
+}
+
+/// What one input has counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InputCounters {
+    /// The address it listens on, as a client's URL.
+    pub address: String,
+    /// Messages: frames that could be decoded.
+    pub received: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Frames that were no message, by reason; only reasons that occurred.
+    pub malformed: BTreeMap<MalformedReason, u64>,
+    /// Connections there have been.
+    pub connections: u64,
+    /// Connections open now.
+    pub open: u64,
+    /// Connections turned away because there were too many, or no thread could be had.
+    pub refused: u64,
+    /// Failures of the socket itself: reads, accepts (no file descriptor left), resets.
+    pub errors: u64,
+}
+
+/// What became of the messages for one output.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutputCounters {
+    /// What it is: `console`, `file:/var/log/x.jsonl`, ...
+    pub name: String,
+    /// Written and flushed.
+    pub delivered: u64,
+    /// Not taken, because its queue was full.
+    pub dropped: u64,
+    /// Could not be written.
+    pub failed: u64,
+    /// In its queue now; at the end, what it did not get done before the deadline.
+    pub queued: u64,
+    /// The last error of writing, when there was one.
+    pub last_error: Option<String>,
+}
+
+impl fmt::Display for Counters {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "received   {} messages, {} bytes", self.received, self.bytes)?;
+        let types: Vec<String> =
+            self.types.iter().map(|(name, count)| format!("{} {count}", Escaped(name))).collect();
+        if !types.is_empty() {
+            writeln!(formatter, "types      {}", types.join(", "))?;
+        }
+        writeln!(formatter, "malformed  {}", Malformed(&self.malformed))?;
+        write!(formatter, "unrouted   {}", self.unrouted)?;
+        for input in &self.inputs {
+            write!(formatter, "\ninput      {input}")?;
+        }
+        for output in &self.outputs {
+            write!(formatter, "\noutput     {output}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for InputCounters {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:<27} received {}", self.address, self.received)?;
+        if !self.malformed.is_empty() {
+            write!(formatter, ", malformed {}", Malformed(&self.malformed))?;
+        }
+        let rest = [
+            ("connections", self.connections),
+            ("open", self.open),
+            ("refused", self.refused),
+            ("errors", self.errors),
+        ];
+        write_nonzero(formatter, &rest)
+    }
+}
+
+impl fmt::Display for OutputCounters {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:<27} delivered {}", self.name, self.delivered)?;
+        write_nonzero(
+            formatter,
+            &[("dropped", self.dropped), ("failed", self.failed), ("queued", self.queued)],
+        )?;
+        match &self.last_error {
+            Some(error) => write!(formatter, " ({error})"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn write_nonzero(formatter: &mut fmt::Formatter<'_>, counts: &[(&str, u64)]) -> fmt::Result {
+    for (name, count) in counts.iter().filter(|(_, count)| *count > 0) {
+        write!(formatter, ", {name} {count}")?;
+    }
+    Ok(())
+}
+
+struct Malformed<'a>(&'a BTreeMap<MalformedReason, u64>);
+
+impl fmt::Display for Malformed<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.0.values().sum::<u64>())?;
+        let reasons: Vec<String> = self.0.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        match reasons.is_empty() {
+            true => Ok(()),
+            false => write!(formatter, " ({})", reasons.join(", ")),
+        }
+    }
+}
+
+/// The live numbers of one input.
+#[derive(Debug, Default)]
+pub(super) struct InputState {
+    pub(super) address: String,
+    pub(super) received: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    malformed: [AtomicU64; MalformedReason::ALL.len()],
+    pub(super) connections: AtomicU64,
+    pub(super) open: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) errors: AtomicU64,
+}
+
+impl InputState {
+    pub(super) fn new(address: String) -> Self {
+        InputState { address, ..InputState::default() }
+    }
+
+    pub(super) fn malformed(&self, reason: MalformedReason) {
+        add(&self.malformed[reason as usize], 1);
+    }
+
+    pub(super) fn counters(&self) -> InputCounters {
+        InputCounters {
+            address: self.address.clone(),
+            received: self.received.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+            malformed: MalformedReason::ALL
+                .into_iter()
+                .map(|reason| (reason, self.malformed[reason as usize].load(Relaxed)))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+            connections: self.connections.load(Relaxed),
+            open: self.open.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            errors: self.errors.load(Relaxed),
+        }
+    }
+}
+
+/// The live numbers of one output.
+#[derive(Debug, Default)]
+pub(super) struct OutputState {
+    pub(super) name: String,
+    /// Messages its queue has taken.
+    pub(super) accepted: AtomicU64,
+    pub(super) delivered: AtomicU64,
+    pub(super) dropped: AtomicU64,
+    pub(super) failed: AtomicU64,
+    pub(super) last_error: Mutex<Option<String>>,
+}
+
+impl OutputState {
+    /// So many messages were written, or could not be.
+    pub(super) fn settle(&self, count: u64, result: std::io::Result<()>) {
+        match result {
+            Ok(()) => add(&self.delivered, count),
+            Err(error) => {
+                add(&self.failed, count);
+                *lock(&self.last_error) = Some(error.to_string());
+            }
+        }
+    }
+
+    pub(super) fn counters(&self) -> OutputCounters {
+        // What is settled is read before what was accepted, so that the difference is never negative.
+        let (delivered, failed) = (self.delivered.load(Relaxed), self.failed.load(Relaxed));
+        OutputCounters {
+            name: self.name.clone(),
+            delivered,
+            dropped: self.dropped.load(Relaxed),
+            failed,
+            queued: self.accepted.load(Relaxed).saturating_sub(delivered + failed),
+            last_error: lock(&self.last_error).clone(),
+        }
+    }
+}
+
+/// Messages by type, for as many types as are worth a name.
+#[derive(Debug, Default)]
+pub(super) struct TypeCounters(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
+
+impl TypeCounters {
+    /// The counter of a type. Whoever counts often keeps it, and does not come back for the lock.
+    pub(super) fn of(&self, name: &str) -> Arc<AtomicU64> {
+        let mut types = lock(&self.0);
+        let named = name.len() <= MAX_TYPE_BYTES && (types.len() < MAX_TYPES || types.contains_key(name));
+        let name = if named { name } else { OTHER_TYPES };
+        Arc::clone(types.entry(name.to_owned()).or_default())
+    }
+
+    pub(super) fn counters(&self) -> BTreeMap<String, u64> {
+        lock(&self.0).iter().map(|(name, count)| (name.clone(), count.load(Relaxed))).collect()
+    }
+}
+
+/// Counts: nothing else is ordered by a counter.
+pub(super) fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invented_types_never_fill_the_memory() {
+        let types = TypeCounters::default();
+        for number in 0..MAX_TYPES * 2 {
+            add(&types.of(&format!("type{number}")), 1);
+        }
+        add(&types.of(&"x".repeat(MAX_TYPE_BYTES + 1)), 1);
+        add(&types.of("type0"), 1);
+        let counters = types.counters();
+        assert_eq!(counters.len(), MAX_TYPES + 1);
+        assert_eq!(counters[OTHER_TYPES], MAX_TYPES as u64 + 1);
+        assert_eq!(counters["type0"], 2);
+    }
+
+    #[test]
+    fn the_report_is_readable_and_escapes_what_clients_named() {
+        let counters = Counters {
+            received: 2,
+            bytes: 300,
+            malformed: [(MalformedReason::InvalidJson, 1)].into(),
+            types: [("a\u{1b}[31m".to_owned(), 2)].into(),
+            outputs: vec![OutputCounters { name: "console".into(), delivered: 2, ..Default::default() }],
+            ..Counters::default()
+        };
+        let expected = "received   2 messages, 300 bytes\n\
+                        types      a\\u{1b}[31m 2\n\
+                        malformed  1 (invalid_json 1)\n\
+                        unrouted   0\n\
+                        output     console                     delivered 2";
+        assert_eq!(counters.to_string(), expected);
+    }
+
+    #[test]
+    fn every_reason_has_its_own_slot() {
+        for (slot, reason) in MalformedReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, slot);
+        }
+    }
+}

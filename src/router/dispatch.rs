@@ -1,0 +1,108 @@
+//! From frames to queues, on the thread of the input. In: the frames of one connection or socket. Out: messages in
+//! the queues of the outputs whose routes match.
+//!
+//! Lost here: frames that are no message (`malformed`), messages that no route matches (`unrouted`).
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
+
+use super::counters::{add, InputState, MalformedReason, TypeCounters};
+use super::decode::decode;
+use super::matcher::Matcher;
+use super::output::{Batch, Queue};
+use crate::delivery::framing::Frame;
+use crate::Message;
+
+/// How many types one connection remembers; then it forgets them all, so that its memory stays small.
+const KNOWN_TYPES: usize = 256;
+
+/// All routes: each output once, with every matcher that leads to it.
+pub(super) struct Dispatch {
+    pub(super) outputs: Vec<(Vec<Matcher>, Queue)>,
+    pub(super) types: TypeCounters,
+    pub(super) unrouted: AtomicU64,
+}
+
+impl Dispatch {
+    fn route(&self, message: &Message, bytes: usize, batches: &mut [Batch]) {
+        let mut routed = false;
+        for ((matchers, queue), batch) in self.outputs.iter().zip(batches) {
+            if matchers.iter().any(|matcher| matcher.matches(message)) {
+                queue.add(batch, message, bytes);
+                routed = true;
+            }
+        }
+        if !routed {
+            add(&self.unrouted, 1);
+        }
+    }
+}
+
+/// The way of one thread's frames into the router.
+pub(super) struct Intake {
+    dispatch: Arc<Dispatch>,
+    pub(super) input: Arc<InputState>,
+    /// Counters of the types seen here, so that counting takes no lock.
+    types: HashMap<String, Arc<AtomicU64>>,
+    /// What was read and not handed over, for each output.
+    batches: Vec<Batch>,
+}
+
+impl Intake {
+    pub(super) fn new(dispatch: Arc<Dispatch>, input: Arc<InputState>) -> Self {
+        let batches = dispatch.outputs.iter().map(|_| Batch::default()).collect();
+        Intake { dispatch, input, types: HashMap::new(), batches }
+    }
+
+    /// The same way for another thread.
+    pub(super) fn another(&self) -> Self {
+        Intake::new(Arc::clone(&self.dispatch), Arc::clone(&self.input))
+    }
+
+    /// So many bytes were read.
+    pub(super) fn read(&self, bytes: usize) {
+        add(&self.input.bytes, bytes as u64);
+    }
+
+    /// One frame, or what was found in its place.
+    pub(super) fn frame(&mut self, frame: Frame<'_>) {
+        match frame.map(|bytes| (bytes.len(), decode(bytes))) {
+            Ok((bytes, Ok(message))) => self.message(message, bytes),
+            Ok((_, Err(error))) => self.input.malformed(MalformedReason::from(&error)),
+            Err(error) => self.input.malformed(MalformedReason::from(error)),
+        }
+    }
+
+    /// Hands over what was read. Called before every wait for more, so that nothing waits for the next message.
+    pub(super) fn hand_over(&mut self) {
+        for ((_, queue), batch) in self.dispatch.outputs.iter().zip(&mut self.batches) {
+            queue.hand_over(batch);
+        }
+    }
+
+    fn message(&mut self, message: Message, bytes: usize) {
+        add(&self.input.received, 1);
+        self.count_type(&message.r#type);
+        self.dispatch.route(&message, bytes, &mut self.batches);
+    }
+
+    fn count_type(&mut self, name: &str) {
+        if let Some(counter) = self.types.get(name) {
+            return add(counter, 1);
+        }
+        let counter = self.dispatch.types.of(name);
+        add(&counter, 1);
+        if self.types.len() == KNOWN_TYPES {
+            self.types.clear();
+        }
+        self.types.insert(name.to_owned(), counter);
+    }
+}
+
+/// However a thread ends, what it has read is handed over.
+impl Drop for Intake {
+    fn drop(&mut self) {
+        self.hand_over();
+    }
+}

@@ -1,0 +1,387 @@
+//! The sockets. In: bytes from clients, friendly or not. Out: frames.
+//!
+//! One thread for each socket and one for each connection. Lost here: datagrams that the kernel has no room for
+//! (it counts them, this does not yet), connections beyond the limit (`refused`), and at shutdown what clients
+//! have not sent by the deadline.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Read};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+#[cfg(unix)]
+use std::os::fd::AsFd;
+#[cfg(unix)]
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+#[cfg(unix)]
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::config::{Address, Input};
+use super::counters::{add, InputState};
+use super::dispatch::{Dispatch, Intake};
+use super::stop::Stop;
+use super::{lock, spawn, RouterError};
+use crate::delivery::framing::{FrameError, Splitter};
+
+/// What one read of a connection takes at most.
+const READ_BYTES: usize = 64 * 1024;
+
+/// What the kernel is asked to hold for a datagram socket while its thread is busy. Best effort: the system's
+/// limit (`net.core.rmem_max`) may be lower.
+#[cfg(unix)]
+const RECEIVE_BUFFER_BYTES: usize = 8 * 1024 * 1024;
+
+/// After a failure that will not go away by trying again at once, such as no file descriptor left.
+const ERROR_PAUSE: Duration = Duration::from_millis(100);
+
+/// An open socket that nobody reads yet.
+pub(super) struct Bound {
+    socket: Socket,
+    input: Input,
+    pub(super) state: Arc<InputState>,
+}
+
+enum Socket {
+    Udp(UdpSocket),
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(UnixListener, SocketFile),
+    #[cfg(unix)]
+    Unixgram(UnixDatagram, SocketFile),
+}
+
+/// Opens the input's socket; the error names the input.
+pub(super) fn bind(input: Input) -> Result<Bound, RouterError> {
+    match open(&input.address) {
+        Ok((socket, address)) => Ok(Bound { socket, input, state: Arc::new(InputState::new(address)) }),
+        Err(source) => Err(RouterError::Input { input: input.to_string(), source }),
+    }
+}
+
+/// The socket, and its address as a client's URL.
+fn open(address: &Address) -> io::Result<(Socket, String)> {
+    match address {
+        Address::Udp(address) => {
+            let socket = UdpSocket::bind(address.as_str())?;
+            socket.set_nonblocking(true)?;
+            #[cfg(unix)]
+            widen(&socket);
+            let url = format!("udp://{}", socket.local_addr()?);
+            Ok((Socket::Udp(socket), url))
+        }
+        Address::Tcp(address) => {
+            let listener = TcpListener::bind(address.as_str())?;
+            listener.set_nonblocking(true)?;
+            let url = format!("tcp://{}", listener.local_addr()?);
+            Ok((Socket::Tcp(listener), url))
+        }
+        #[cfg(unix)]
+        Address::Unix(path) => {
+            let file = SocketFile::claim(path, |path| UnixStream::connect(path).map(drop))?;
+            let listener = UnixListener::bind(path)?;
+            listener.set_nonblocking(true)?;
+            Ok((Socket::Unix(listener, file.bound()), format!("unix://{}", path.display())))
+        }
+        #[cfg(unix)]
+        Address::Unixgram(path) => {
+            let file = SocketFile::claim(path, |path| UnixDatagram::unbound()?.connect(path))?;
+            let socket = UnixDatagram::bind(path)?;
+            socket.set_nonblocking(true)?;
+            widen(&socket);
+            Ok((Socket::Unixgram(socket, file.bound()), format!("unixgram://{}", path.display())))
+        }
+        #[cfg(not(unix))]
+        Address::Unix(_) | Address::Unixgram(_) => {
+            Err(io::Error::new(ErrorKind::Unsupported, "Unix sockets are not available here"))
+        }
+    }
+}
+
+#[cfg(unix)]
+fn widen(socket: &impl AsFd) {
+    use rustix::net::sockopt;
+    // A router that may (CAP_NET_ADMIN) goes beyond the system's limit.
+    #[cfg(target_os = "linux")]
+    if sockopt::set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER_BYTES).is_ok() {
+        return;
+    }
+    let _ = sockopt::set_socket_recv_buffer_size(socket, RECEIVE_BUFFER_BYTES);
+}
+
+/// The file of a Unix socket, removed at the end.
+#[cfg(unix)]
+struct SocketFile {
+    path: PathBuf,
+    bound: bool,
+}
+
+#[cfg(unix)]
+impl SocketFile {
+    /// Makes way: removes the socket of a router that is gone. Anything else that is there is left alone, and the
+    /// bind that follows says that the address is in use.
+    fn claim(path: &Path, connect: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<Self> {
+        use std::os::unix::fs::FileTypeExt;
+        let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+        let is_dead = || connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+        if is_socket && is_dead() {
+            std::fs::remove_file(path)?;
+        }
+        Ok(SocketFile { path: path.to_owned(), bound: false })
+    }
+
+    /// From here on the file is ours to remove.
+    fn bound(mut self) -> Self {
+        self.bound = true;
+        self
+    }
+}
+
+#[cfg(unix)]
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if self.bound {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Bound {
+    /// Starts reading, on a thread of its own that ends when `stop` says so.
+    pub(super) fn start(
+        self,
+        dispatch: &Arc<Dispatch>,
+        connections: &Arc<Connections>,
+        stop: &Arc<Stop>,
+    ) -> io::Result<JoinHandle<()>> {
+        let Bound { socket, input, state } = self;
+        let intake = Intake::new(Arc::clone(dispatch), state);
+        let stop = Arc::clone(stop);
+        let server =
+            Server { connections: Arc::clone(connections), stop: Arc::clone(&stop), input: input.clone() };
+        match socket {
+            Socket::Udp(socket) => {
+                spawn("metlog-udp", move || read_datagrams(&socket, intake, &stop, input.max_message_bytes))
+            }
+            Socket::Tcp(listener) => spawn("metlog-tcp", move || server.accept(&listener, &intake)),
+            #[cfg(unix)]
+            Socket::Unix(listener, file) => spawn("metlog-unix", move || {
+                let _remove_at_end = file;
+                server.accept(&listener, &intake);
+            }),
+            #[cfg(unix)]
+            Socket::Unixgram(socket, file) => spawn("metlog-unixgram", move || {
+                let _remove_at_end = file;
+                read_datagrams(&socket, intake, &stop, input.max_message_bytes);
+            }),
+        }
+    }
+}
+
+/// A datagram socket, whatever its family.
+trait Datagrams: super::stop::Waitable {
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize>;
+}
+
+impl Datagrams for UdpSocket {
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.recv(buffer)
+    }
+}
+
+#[cfg(unix)]
+impl Datagrams for UnixDatagram {
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.recv(buffer)
+    }
+}
+
+/// Reads until it is told to stop, and then what the socket still holds.
+fn read_datagrams(socket: &impl Datagrams, mut intake: Intake, stop: &Stop, max_message_bytes: usize) {
+    // One byte more than may be: a longer datagram is cut by the kernel, and shows by filling it.
+    let mut buffer = vec![0; max_message_bytes.saturating_add(1)];
+    while !stop.is_overdue() {
+        // Asked before reading: what was sent before the stop is then sure to be read.
+        let stopping = stop.is_requested();
+        match socket.receive(&mut buffer) {
+            Ok(length) => {
+                intake.read(length);
+                intake.frame(if length > max_message_bytes {
+                    Err(FrameError::TooLong)
+                } else {
+                    Ok(&buffer[..length])
+                });
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock && stopping => return,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                intake.hand_over();
+                stop.wait_readable(socket);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => {
+                intake.hand_over();
+                add(&intake.input.errors, 1);
+                stop.pause(ERROR_PAUSE);
+            }
+        }
+    }
+}
+
+/// A listening socket, whatever its family.
+trait Listener: super::stop::Waitable {
+    fn accept_one(&self) -> io::Result<Arc<dyn Stream>>;
+}
+
+/// An accepted connection, whatever its family. Shared, not cloned: a clone would cost a second descriptor.
+trait Stream: Send + Sync {
+    /// Blocking, and waiting for `idle` at most.
+    fn prepare(&self, idle: Option<Duration>) -> io::Result<()>;
+    fn read_some(&self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Ends the reading from another thread.
+    fn close(&self);
+}
+
+macro_rules! stream {
+    ($listener:ty, $stream:ty) => {
+        impl Listener for $listener {
+            fn accept_one(&self) -> io::Result<Arc<dyn Stream>> {
+                Ok(Arc::new(self.accept()?.0))
+            }
+        }
+
+        impl Stream for $stream {
+            fn prepare(&self, idle: Option<Duration>) -> io::Result<()> {
+                self.set_nonblocking(false)?;
+                self.set_read_timeout(idle)
+            }
+
+            fn read_some(&self, buffer: &mut [u8]) -> io::Result<usize> {
+                let mut stream = self;
+                stream.read(buffer)
+            }
+
+            fn close(&self) {
+                // Fails when the client was faster.
+                let _ = self.shutdown(Shutdown::Both);
+            }
+        }
+    };
+}
+
+stream!(TcpListener, TcpStream);
+#[cfg(unix)]
+stream!(UnixListener, UnixStream);
+
+/// What a listener's thread needs.
+struct Server {
+    connections: Arc<Connections>,
+    stop: Arc<Stop>,
+    input: Input,
+}
+
+impl Server {
+    /// Accepts until it is told to stop, and then who is still waiting to be accepted.
+    fn accept(&self, listener: &impl Listener, intake: &Intake) {
+        while !self.stop.is_overdue() {
+            let stopping = self.stop.is_requested();
+            match listener.accept_one() {
+                Ok(stream) => self.admit(stream, intake),
+                Err(error) if error.kind() == ErrorKind::WouldBlock && stopping => return,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.stop.wait_readable(listener),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => {
+                    add(&intake.input.errors, 1);
+                    self.stop.pause(ERROR_PAUSE);
+                }
+            }
+        }
+    }
+
+    fn admit(&self, stream: Arc<dyn Stream>, intake: &Intake) {
+        add(&intake.input.connections, 1);
+        let full = intake.input.open.load(Relaxed) >= self.input.max_connections as u64;
+        if full || self.serve(stream, intake.another()).is_err() {
+            // The stream is dropped, that is closed: the client learns of it at once.
+            add(&intake.input.refused, 1);
+        }
+    }
+
+    fn serve(&self, stream: Arc<dyn Stream>, intake: Intake) -> io::Result<()> {
+        stream.prepare(self.input.idle_deadline)?;
+        let entry = self.connections.enter(Arc::clone(&stream), Arc::clone(&intake.input));
+        let (stop, max_message_bytes) = (Arc::clone(&self.stop), self.input.max_message_bytes);
+        spawn("metlog-client", move || {
+            // Dropped after the reading has ended and everything was handed over.
+            let _leave_at_end = entry;
+            read_stream(&*stream, intake, &stop, max_message_bytes);
+        })
+        .map(drop)
+    }
+}
+
+/// Reads one connection to its end, or to the deadline of a shutdown.
+fn read_stream(stream: &dyn Stream, mut intake: Intake, stop: &Stop, max_message_bytes: usize) {
+    let mut splitter = Splitter::new(max_message_bytes);
+    let mut buffer = vec![0; READ_BYTES];
+    while !stop.is_overdue() {
+        match stream.read_some(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => {
+                intake.read(length);
+                splitter.push(&buffer[..length], &mut |frame| intake.frame(frame));
+                intake.hand_over();
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
+            Err(_) => {
+                add(&intake.input.errors, 1);
+                break;
+            }
+        }
+    }
+    splitter.finish(&mut |frame| intake.frame(frame));
+}
+
+/// Every open connection of a router.
+#[derive(Default)]
+pub(super) struct Connections {
+    open: Mutex<HashMap<u64, Arc<dyn Stream>>>,
+    left: Condvar,
+    next: AtomicU64,
+}
+
+impl Connections {
+    fn enter(self: &Arc<Self>, stream: Arc<dyn Stream>, input: Arc<InputState>) -> Entry {
+        let number = self.next.fetch_add(1, Relaxed);
+        add(&input.open, 1);
+        lock(&self.open).insert(number, stream);
+        Entry { connections: Arc::clone(self), input, number }
+    }
+
+    /// Waits until the last connection is closed, but not beyond `deadline`.
+    pub(super) fn wait_closed(&self, deadline: Instant) {
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let _ = self.left.wait_timeout_while(lock(&self.open), patience, |open| !open.is_empty());
+    }
+
+    /// Ends the reading of every connection.
+    pub(super) fn close(&self) {
+        lock(&self.open).values().for_each(|stream| stream.close());
+    }
+}
+
+/// One connection's place among the open ones; given up when its thread ends, however it ends.
+struct Entry {
+    connections: Arc<Connections>,
+    input: Arc<InputState>,
+    number: u64,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.input.open.fetch_sub(1, Relaxed);
+        lock(&self.connections.open).remove(&self.number);
+        self.connections.left.notify_all();
+    }
+}

@@ -1,0 +1,72 @@
+//! The file output: JSON lines. In: messages. Out: one line each, in one `write` for many.
+//!
+//! Lost here: what cannot be written, for instance on a full disk; it is counted, and the file goes on with a
+//! line of its own when there is room again.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use super::Writer;
+use crate::Message;
+
+/// A message as a line of JSON.
+pub(super) fn draw(message: &Message, lines: &mut Vec<u8>) {
+    // Strings, numbers and maps with string keys into memory: nothing in here can fail.
+    let _ = serde_json::to_writer(&mut *lines, message);
+    lines.push(b'\n');
+}
+
+/// A file being appended to.
+pub(super) struct File {
+    file: std::fs::File,
+    /// A write failed, maybe in the middle of a line: the next one must not continue that line.
+    torn: bool,
+}
+
+impl File {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        Ok(File { file: OpenOptions::new().create(true).append(true).open(path)?, torn: false })
+    }
+}
+
+impl Writer for File {
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.file.write_all(b"\n")?;
+            self.torn = false;
+        }
+        let written = self.file.write_all(lines);
+        self.torn = written.is_err();
+        written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_failure_the_next_line_starts_afresh() {
+        let path = std::env::temp_dir().join(format!("metlog-torn-{}", std::process::id()));
+        let mut file = File::open(&path).expect("opens");
+        file.write(b"{\"type\": \"cut").expect("written");
+        // As after a disk that was full in the middle of the write.
+        file.torn = true;
+        file.write(b"{}\n").expect("written");
+        file.write(b"{}\n").expect("written");
+        let text = std::fs::read_to_string(&path).expect("readable");
+        std::fs::remove_file(&path).expect("removed");
+        assert_eq!(text, "{\"type\": \"cut\n{}\n{}\n");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_an_error_and_not_an_end() {
+        let mut file = File::open(Path::new("/dev/full")).expect("opens");
+        for _ in 0..2 {
+            file.write(b"{}\n").expect_err("the disk is full");
+            assert!(file.torn);
+        }
+    }
+}

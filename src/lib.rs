@@ -6,6 +6,7 @@ mod message;
 pub mod router;
 mod stats;
 
+pub use delivery::address::{Address, AddressError};
 pub use delivery::batch::Batch;
 pub use delivery::framing::Framing;
 pub use delivery::transport::Transport;

@@ -3,6 +3,18 @@
 //! A transport never waits past its deadline, connects when it first has something to send, and says of each
 //! message whether it was delivered or lost. What it says nothing of is offered again.
 
+mod cursor;
+mod datagram;
+mod resolve;
+mod socket;
+mod stream;
+#[cfg(test)]
+mod support;
+mod tcp;
+mod udp;
+#[cfg(unix)]
+mod unix;
+
 use std::io;
 use std::time::Instant;
 

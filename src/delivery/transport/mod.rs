@@ -5,8 +5,10 @@
 
 mod cursor;
 mod datagram;
+mod file;
 mod resolve;
 mod socket;
+mod stdio;
 mod stream;
 #[cfg(test)]
 mod support;

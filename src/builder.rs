@@ -15,9 +15,8 @@ use crate::delivery::destination::Destination;
 use crate::delivery::encode::json::JsonEncoder;
 use crate::delivery::encode::{Encoding, NonFinite, Origin, SpanContext, Style};
 use crate::delivery::outlet::Outlet;
-use crate::delivery::transport::Transport;
+use crate::delivery::transport::{Limits, Transport};
 use crate::delivery::worker::Worker;
-use crate::guard::Guard;
 use crate::message::Severity;
 use crate::pipeline::{Envelope, MessageFilter, Parts, Pipeline};
 use crate::queue::{Queue, WhenFull};
@@ -305,7 +304,10 @@ impl Builder {
     }
 
     /// Of these types, sends only messages of the given severity or worse (metlog-py's `type_severity_max`).
-    pub fn type_severity_max<T: Into<String>>(mut self, most: impl IntoIterator<Item = (T, Severity)>) -> Self {
+    pub fn type_severity_max<T: Into<String>>(
+        mut self,
+        most: impl IntoIterator<Item = (T, Severity)>,
+    ) -> Self {
         let most = most.into_iter().map(|(name, severity)| (name.into(), severity)).collect();
         self.filters.push(MessageFilter::TypeSeverityMax(most));
         self
@@ -374,16 +376,16 @@ impl Builder {
         let transports = self.open_transports()?;
         let enabled = !transports.is_empty();
         let counters = Arc::new(Counters::default());
-        let queue_bytes = if enabled { self.queue_bytes()? } else { 0 };
-        let (queue, calls) = Queue::new(queue_bytes, self.when_full()?, Arc::clone(&counters));
+        let queue_bytes = if enabled { self.resolve_queue_bytes()? } else { 0 };
+        let (queue, calls) = Queue::new(queue_bytes, self.resolve_when_full()?, Arc::clone(&counters));
         let queue = Arc::new(queue);
         let parts = Parts {
             queue: Arc::clone(&queue),
             enabled,
             logger: self.logger_or_default(),
             filters: std::mem::take(&mut self.filters),
-            disabled_timers: self.disabled_timers(),
-            flush_timeout: self.flush_timeout()?,
+            disabled_timers: self.resolve_disabled_timers(),
+            flush_timeout: self.resolve_flush_timeout()?,
             panics: self.panics.unwrap_or(panics),
         };
         if enabled {
@@ -394,10 +396,16 @@ impl Builder {
         Ok(Pipeline::new(parts))
     }
 
-    fn outlets(&self, transports: Vec<(String, Box<dyn Transport>)>, all: &Arc<Counters>) -> Result<Vec<Outlet>, BuildError> {
+    fn outlets(
+        &self,
+        transports: Vec<(String, Box<dyn Transport>)>,
+        all: &Arc<Counters>,
+    ) -> Result<Vec<Outlet>, BuildError> {
         let destinations: Vec<_> = transports
             .into_iter()
-            .map(|(address, transport)| Destination::new(transport, Arc::new(DestinationCounters::new(address))))
+            .map(|(address, transport)| {
+                Destination::new(transport, Arc::new(DestinationCounters::new(address)))
+            })
             .collect();
         all.set_destinations(destinations.iter().map(|one| Arc::clone(&one.counters)).collect());
         let is_only = destinations.len() == 1;
@@ -411,16 +419,22 @@ impl Builder {
     /// Every destination with its name. Empty when all are `off`.
     fn open_transports(&mut self) -> Result<Vec<(String, Box<dyn Transport>)>, BuildError> {
         let own = std::mem::take(&mut self.transports);
-        let mut open: Vec<_> = own.into_iter().map(|transport| (String::from("transport"), transport)).collect();
+        let mut open: Vec<_> =
+            own.into_iter().map(|transport| (String::from("transport"), transport)).collect();
         let (origin, addresses) = self.addresses(!open.is_empty());
         for address in addresses {
             let address = Address::from_str(&address)
                 .map_err(|error| BuildError::Address { origin, problem: error })?;
-            if let Some(transport) = address.open() {
+            if let Some(transport) = address.open(self.limits()) {
                 open.push((address.to_string(), transport));
             }
         }
         Ok(open)
+    }
+
+    fn limits(&self) -> Limits {
+        let default = Limits::default();
+        Limits { max_datagram_bytes: self.max_message_bytes.unwrap_or(default.max_datagram_bytes) }
     }
 
     /// The addresses, and where they came from.
@@ -430,13 +444,18 @@ impl Builder {
             return ("Builder::router", from_code);
         }
         let from_environment = variable(variables::ROUTER).map(|value| {
-            value.split(',').map(|address| address.trim().to_owned()).filter(|address| !address.is_empty()).collect()
+            value
+                .split(',')
+                .map(|address| address.trim().to_owned())
+                .filter(|address| !address.is_empty())
+                .collect()
         });
         (variables::ROUTER, from_environment.unwrap_or_else(|| vec![Address::default().to_string()]))
     }
 
     fn style(&self, logger: &str) -> Style {
-        let hostname = self.hostname.clone().or_else(|| variable(variables::HOSTNAME)).unwrap_or_else(hostname);
+        let hostname =
+            self.hostname.clone().or_else(|| variable(variables::HOSTNAME)).unwrap_or_else(hostname);
         // There is one form so far; this is where the next one is chosen.
         let Encoding::Metlog = self.encoding;
         Style {
@@ -455,24 +474,33 @@ impl Builder {
         self.logger.clone().or_else(|| variable(variables::LOGGER)).or_else(program_name).unwrap_or_default()
     }
 
-    fn when_full(&self) -> Result<WhenFull, BuildError> {
-        from_environment(self.when_full, variables::WHEN_FULL, WHEN_FULL_ACCEPTED, parse_when_full, WhenFull::default())
+    fn resolve_when_full(&self) -> Result<WhenFull, BuildError> {
+        from_environment(
+            self.when_full,
+            variables::WHEN_FULL,
+            WHEN_FULL_ACCEPTED,
+            parse_when_full,
+            WhenFull::default(),
+        )
     }
 
-    fn queue_bytes(&self) -> Result<usize, BuildError> {
+    fn resolve_queue_bytes(&self) -> Result<usize, BuildError> {
         const ACCEPTED: &str = "a number of bytes";
         from_environment(self.queue_bytes, variables::QUEUE_BYTES, ACCEPTED, parse, DEFAULT_QUEUE_BYTES)
     }
 
-    fn flush_timeout(&self) -> Result<Duration, BuildError> {
+    fn resolve_flush_timeout(&self) -> Result<Duration, BuildError> {
         const ACCEPTED: &str = "a number of milliseconds";
         let parse = |value: &str| parse(value).map(Duration::from_millis);
         from_environment(self.flush_timeout, variables::FLUSH_TIMEOUT, ACCEPTED, parse, DEFAULT_FLUSH_TIMEOUT)
     }
 
-    fn disabled_timers(&mut self) -> HashSet<String> {
+    fn resolve_disabled_timers(&mut self) -> HashSet<String> {
         let names = |value: String| value.split(',').map(|name| name.trim().to_owned()).collect();
-        self.disabled_timers.take().or_else(|| variable(variables::DISABLED_TIMERS).map(names)).unwrap_or_default()
+        self.disabled_timers
+            .take()
+            .or_else(|| variable(variables::DISABLED_TIMERS).map(names))
+            .unwrap_or_default()
     }
 }
 
@@ -493,7 +521,9 @@ fn from_environment<T>(
 
 /// A variable that is set and not empty.
 fn variable(name: &str) -> Option<String> {
-    env::var_os(name).map(|value| value.to_string_lossy().into_owned()).filter(|value| !value.trim().is_empty())
+    env::var_os(name)
+        .map(|value| value.to_string_lossy().into_owned())
+        .filter(|value| !value.trim().is_empty())
 }
 
 fn parse<T: FromStr>(value: &str) -> Option<T> {

@@ -48,7 +48,7 @@ impl Guard {
     /// use tracing_metlog::Capture;
     ///
     /// let capture = Capture::new();
-    /// let (_layer, guard) = tracing_metlog::builder().transport(capture.transport()).build()?;
+    /// let (_layer, guard) = tracing_metlog::builder().transport(capture.clone()).build()?;
     /// guard.client().incr("hits");
     /// let flushed = guard.flush(Duration::from_secs(5));
     /// assert_eq!((flushed.delivered, flushed.lost, flushed.pending), (1, 0, 0));

@@ -290,7 +290,10 @@ impl Counters {
         let emitted = emitted();
         let destinations: Vec<_> = settled
             .into_iter()
-            .map(|one| DestinationStats { pending: emitted.saturating_sub(one.delivered + one.lost.total()), ..one })
+            .map(|one| DestinationStats {
+                pending: emitted.saturating_sub(one.delivered + one.lost.total()),
+                ..one
+            })
             .collect();
         let truncated = self.truncated.load(Ordering::Relaxed);
         match destinations.iter().max_by_key(|one| one.delivered).cloned() {
@@ -317,8 +320,10 @@ mod tests {
     #[test]
     fn the_account_balances_for_every_destination_and_shows_the_best() {
         let counters = Counters::default();
-        let destinations: Vec<_> =
-            ["a", "b"].iter().map(|address| Arc::new(DestinationCounters::new(address.to_string()))).collect();
+        let destinations: Vec<_> = ["a", "b"]
+            .iter()
+            .map(|address| Arc::new(DestinationCounters::new(address.to_string())))
+            .collect();
         counters.set_destinations(destinations.clone());
         counters.turned_away(LossReason::Shed, 2);
         destinations[0].deliver(5);

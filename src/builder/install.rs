@@ -45,7 +45,8 @@ impl Directives {
     /// The same for a layer inside somebody else's stack, where they must name no span or field.
     #[cfg(feature = "tracing")]
     fn for_layer(&self) -> Result<Targets, BuildError> {
-        const ADVICE: &str = "a layer's own filter takes no spans or fields; filter the stack or the layer instead, \
+        const ADVICE: &str =
+            "a layer's own filter takes no spans or fields; filter the stack or the layer instead, \
                               with `layer.with_filter(EnvFilter::new(..))`";
         if self.text.contains(['[', '{']) {
             return Err(self.error(ADVICE));
@@ -218,10 +219,15 @@ mod tests {
     #[test]
     fn directives_for_spans_are_left_out_for_log_records_and_the_others_stay() {
         let directives = "info,[request{id=1,user=2}]=debug,hyper=warn";
-        assert_eq!(split(directives).collect::<Vec<_>>(), ["info", "[request{id=1,user=2}]=debug", "hyper=warn"]);
+        assert_eq!(
+            split(directives).collect::<Vec<_>>(),
+            ["info", "[request{id=1,user=2}]=debug", "hyper=warn"]
+        );
         let directives = Directives { origin: "test", text: directives.to_owned() };
         let filter = directives.for_log().expect("a filter");
-        let enabled = |target: &str, level| filter.enabled(&log::Metadata::builder().target(target).level(level).build());
+        let enabled = |target: &str, level| {
+            filter.enabled(&log::Metadata::builder().target(target).level(level).build())
+        };
         assert!(enabled("app", log::Level::Info) && !enabled("app", log::Level::Debug));
         assert!(enabled("hyper::proto", log::Level::Warn) && !enabled("hyper::proto", log::Level::Info));
     }

@@ -23,7 +23,7 @@ use crate::stats::LossReason;
 /// use tracing_metlog::{Capture, Severity};
 ///
 /// let capture = Capture::new();
-/// let (_layer, guard) = tracing_metlog::builder().logger("app").transport(capture.transport()).build()?;
+/// let (_layer, guard) = tracing_metlog::builder().logger("app").transport(capture.clone()).build()?;
 /// let client = guard.client();
 ///
 /// client.incr("logins");
@@ -147,7 +147,8 @@ impl Client {
         write(&mut entries);
         let truncated = entries.truncated();
         let context = draft.len();
-        let outline = Outline { kind: Kind::Message, severity, messages: 1, line: true, truncated, callsite: 0 };
+        let outline =
+            Outline { kind: Kind::Message, severity, messages: 1, line: true, truncated, callsite: 0 };
         draft.finish(outline, context);
         draft.send(severity, 1);
     }
@@ -332,8 +333,6 @@ mod sealed {
         fn number(&self) -> Number;
     }
 }
-
-use sealed::{FieldValue as _, MetricValue as _};
 
 macro_rules! numbers {
     ($variant:ident as $wide:ty: $($number:ty),*) => { $(

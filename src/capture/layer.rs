@@ -31,7 +31,7 @@ use crate::stats::LossReason;
 /// use tracing_subscriber::layer::SubscriberExt;
 ///
 /// let capture = Capture::new();
-/// let (layer, guard) = tracing_metlog::builder().transport(capture.transport()).build()?;
+/// let (layer, guard) = tracing_metlog::builder().transport(capture.clone()).build()?;
 /// let subscriber = tracing_subscriber::registry().with(layer);
 /// tracing::subscriber::with_default(subscriber, || {
 ///     let _span = tracing::info_span!("request", id = 7).entered();
@@ -56,7 +56,12 @@ pub struct MetlogLayer {
 }
 
 impl MetlogLayer {
-    pub(crate) fn new(pipeline: Arc<Pipeline>, timers: Timers, filter: Option<Targets>, severities: [u8; 5]) -> Self {
+    pub(crate) fn new(
+        pipeline: Arc<Pipeline>,
+        timers: Timers,
+        filter: Option<Targets>,
+        severities: [u8; 5],
+    ) -> Self {
         MetlogLayer { pipeline, spans: SpanTable::new(), timers, filter, severities }
     }
 
@@ -94,7 +99,13 @@ impl MetlogLayer {
 
     /// An event with metrics or with an envelope of its own.
     #[cold]
-    fn special_event(&self, mut draft: Draft<'_>, event: &Event<'_>, callsite: &'static Callsite, span: Option<u64>) {
+    fn special_event(
+        &self,
+        mut draft: Draft<'_>,
+        event: &Event<'_>,
+        callsite: &'static Callsite,
+        span: Option<u64>,
+    ) {
         if thread::is_bridging() && event.metadata().target() == "log" {
             // `MetlogLogger` has this record already, and shows it to the other layers.
             return;
@@ -113,8 +124,14 @@ impl MetlogLayer {
             self.pipeline.queue.counters.turned_away(LossReason::InvalidMetric, u64::from(refused));
         }
         let id = std::ptr::from_ref(callsite.metadata) as usize as u64;
-        let outline =
-            |line| Outline { kind: Kind::Event, severity, messages: metrics + u8::from(line), line, truncated, callsite: id };
+        let outline = |line| Outline {
+            kind: Kind::Event,
+            severity,
+            messages: metrics + u8::from(line),
+            line,
+            truncated,
+            callsite: id,
+        };
         draft.finish(outline(is_line), context);
         if is_line && !self.line_passes(&draft, callsite, severity) {
             if metrics == 0 {
@@ -131,7 +148,11 @@ impl MetlogLayer {
         let Some(record) = draft.record() else { return true };
         let overrides = Overrides::of(&record, callsite);
         let message_type = overrides.message_type.as_deref().unwrap_or("oldstyle");
-        self.pipeline.passes(message_type, overrides.severity.unwrap_or(severity), overrides.logger.as_deref())
+        self.pipeline.passes(
+            message_type,
+            overrides.severity.unwrap_or(severity),
+            overrides.logger.as_deref(),
+        )
     }
 
     /// The span an event is in: the one it names, else the one this thread is in.
@@ -185,8 +206,14 @@ impl MetlogLayer {
         let context = draft.len();
         draft.buffer().extend_from_slice(&closed.context);
         let callsite = record::first_callsite(&closed.context);
-        let outline =
-            Outline { kind: Kind::Timer, severity: SEVERITY, messages: 1, line: true, truncated: false, callsite };
+        let outline = Outline {
+            kind: Kind::Timer,
+            severity: SEVERITY,
+            messages: 1,
+            line: true,
+            truncated: false,
+            callsite,
+        };
         draft.finish(outline, context);
         draft.send(SEVERITY, 1);
     }

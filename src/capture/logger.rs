@@ -20,7 +20,7 @@ use crate::pipeline::Pipeline;
 /// use tracing_metlog::Capture;
 ///
 /// let capture = Capture::new();
-/// let (logger, guard) = tracing_metlog::builder().filter("info").transport(capture.transport()).build_logger()?;
+/// let (logger, guard) = tracing_metlog::builder().filter("info").transport(capture.clone()).build_logger()?;
 /// logger.log(&log::Record::builder().level(log::Level::Warn).args(format_args!("low on {}", "ink")).build());
 /// drop(guard);
 /// assert_eq!(capture.messages()[0].payload, "low on ink");
@@ -139,7 +139,8 @@ fn write(record: &Record<'_>, entries: &mut Entries<'_>) {
 
 impl Log for MetlogLogger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.filter.enabled(metadata) || self.wrapped.as_ref().is_some_and(|wrapped| wrapped.enabled(metadata))
+        self.filter.enabled(metadata)
+            || self.wrapped.as_ref().is_some_and(|wrapped| wrapped.enabled(metadata))
     }
 
     fn log(&self, record: &Record<'_>) {

@@ -246,7 +246,11 @@ impl<'b> Entries<'b> {
     }
 
     /// A value as JSON, written by `write`; `null` when `write` fails, its text when it is too long to stay JSON.
-    pub(crate) fn json(&mut self, name: Name<'_>, write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>) {
+    pub(crate) fn json(
+        &mut self,
+        name: Name<'_>,
+        write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>,
+    ) {
         let start = self.out.len();
         self.head(tag::JSON, name);
         let body = self.out.len();

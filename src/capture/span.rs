@@ -210,7 +210,8 @@ impl SpanTable {
     #[inline]
     fn is_stale(&self, id: u64) -> bool {
         let epoch = self.epoch.load(Ordering::Acquire);
-        epoch != 0 && self.shard(id).live.get(&id).is_some_and(|live| live.epoch != epoch && live.parent.is_some())
+        epoch != 0
+            && self.shard(id).live.get(&id).is_some_and(|live| live.epoch != epoch && live.parent.is_some())
     }
 
     /// Whether the span is known here.

@@ -204,7 +204,10 @@ pub(crate) fn exit(one: Entered) {
 
 #[inline]
 fn with_entered<R>(visit: impl FnOnce(&mut Vec<Entered>) -> R) -> Option<R> {
-    LOCAL.try_with(|local| local.entered.try_borrow_mut().ok().map(|mut entered| visit(&mut entered))).ok().flatten()
+    LOCAL
+        .try_with(|local| local.entered.try_borrow_mut().ok().map(|mut entered| visit(&mut entered)))
+        .ok()
+        .flatten()
 }
 
 #[cfg(test)]

@@ -61,7 +61,12 @@ impl Timers {
 
     /// The rate a new span is timed at: 0 when it is not, now or ever.
     #[inline]
-    pub(crate) fn rate(&self, id: u64, metadata: &Metadata<'_>, is_disabled: impl FnOnce(&str) -> bool) -> f64 {
+    pub(crate) fn rate(
+        &self,
+        id: u64,
+        metadata: &Metadata<'_>,
+        is_disabled: impl FnOnce(&str) -> bool,
+    ) -> f64 {
         match &self.rules {
             None => 1.0,
             Some(rules) => self.sampled(rules, id, metadata, is_disabled),

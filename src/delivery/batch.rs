@@ -82,11 +82,6 @@ impl Batch {
         self.ends.push(self.bytes.len());
     }
 
-    /// Bytes of all frames, settled or not.
-    pub(crate) fn byte_len(&self) -> usize {
-        self.bytes.len()
-    }
-
     /// What was settled since the last call: delivered, and lost by reason.
     pub(crate) fn take_account(&mut self) -> (u64, Vec<(LossReason, u64)>) {
         (std::mem::take(&mut self.delivered), std::mem::take(&mut self.lost))

@@ -101,7 +101,9 @@ impl Destination {
         if self.complained.is_none_or(|last| now.duration_since(last) >= REMINDER) {
             self.complained = Some(now);
             let address = self.counters.address();
-            eprintln!("tracing-metlog: {address}: {error}; messages are kept for it as long as there is room");
+            eprintln!(
+                "tracing-metlog: {address}: {error}; messages are kept for it as long as there is room"
+            );
         }
     }
 

@@ -1,5 +1,13 @@
 //! On the background thread: from captured records to bytes at a destination.
+//!
+//! In: chunks of records. Out: bytes at every destination, or a counted reason why not.
 
+pub(crate) mod address;
+pub(crate) mod backoff;
 pub(crate) mod batch;
+pub(crate) mod destination;
+pub(crate) mod encode;
 pub(crate) mod framing;
+pub(crate) mod outlet;
 pub(crate) mod transport;
+pub(crate) mod worker;

@@ -71,15 +71,24 @@ impl Outlet {
     ///
     /// # Errors
     /// No thread could be had.
-    pub(crate) fn apart(destination: Destination, all: &Arc<Counters>, limit: Option<usize>) -> io::Result<Self> {
+    pub(crate) fn apart(
+        destination: Destination,
+        all: &Arc<Counters>,
+        limit: Option<usize>,
+    ) -> io::Result<Self> {
         let counters = Arc::clone(&destination.counters);
         let (framing, most) = destination.form();
         let (batches, waiting) = crossbeam_channel::bounded(WAITING_BATCHES);
         let (give_back, spare) = crossbeam_channel::bounded(WAITING_BATCHES);
         let (nudge, nudged) = crossbeam_channel::bounded(1);
         let closing = Arc::new(OnceLock::new());
-        let runner =
-            Runner { destination, batches: waiting.clone(), give_back, nudged, closing: Arc::clone(&closing) };
+        let runner = Runner {
+            destination,
+            batches: waiting.clone(),
+            give_back,
+            nudged,
+            closing: Arc::clone(&closing),
+        };
         thread::Builder::new().name(String::from("metlog-out")).spawn(move || runner.run())?;
         let way = Way::Apart(Apart { filling: Batch::default(), batches, waiting, spare, nudge, closing });
         Ok(Outlet::new(framing, limit.unwrap_or(most), counters, all, way))

@@ -325,9 +325,12 @@ impl Worker {
         }
         self.report_losses_now();
         let left = self.give_up_queue();
-        let closing: Vec<_> = self.outlets.iter_mut().filter_map(|outlet| outlet.begin_close(deadline)).collect();
+        let closing: Vec<_> =
+            self.outlets.iter_mut().filter_map(|outlet| outlet.begin_close(deadline)).collect();
         self.outlets.iter_mut().for_each(|outlet| outlet.close(deadline, left));
-        closing.iter().for_each(|done| drop(done.wait(deadline)));
+        for done in closing {
+            done.wait(deadline);
+        }
         self.flushes.drain(..).for_each(|flush| flush.done.open());
     }
 

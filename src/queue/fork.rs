@@ -38,7 +38,8 @@ mod hooks {
     type Handler = extern "C" fn();
 
     extern "C" {
-        fn pthread_atfork(prepare: Option<Handler>, parent: Option<Handler>, child: Option<Handler>) -> c_int;
+        fn pthread_atfork(prepare: Option<Handler>, parent: Option<Handler>, child: Option<Handler>)
+            -> c_int;
         fn atexit(handler: Handler) -> c_int;
     }
 

@@ -10,7 +10,8 @@ fn record(write: impl FnOnce(&mut Entries<'_>)) -> Vec<u8> {
     write(&mut writer);
     let truncated = writer.truncated();
     let context = out.len();
-    let header = Header { kind: Kind::Message, severity: 6, messages: 1, line: true, truncated, time: 7, callsite: 9 };
+    let header =
+        Header { kind: Kind::Message, severity: 6, messages: 1, line: true, truncated, time: 7, callsite: 9 };
     finish(&mut out, header, entries, context);
     out
 }

@@ -133,7 +133,14 @@ impl JsonEncoder {
     }
 
     /// A message of this crate itself, with ready fields: `"reason":12,` and so on.
-    pub(crate) fn encode_own(&mut self, message_type: &str, severity: u8, payload: &str, fields: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn encode_own(
+        &mut self,
+        message_type: &str,
+        severity: u8,
+        payload: &str,
+        fields: &[u8],
+        out: &mut Vec<u8>,
+    ) {
         out.extend_from_slice(b"{\"timestamp\":\"");
         self.timestamps.write(self.clock.at(crate::capture::clock::now()), out);
         out.extend_from_slice(&head(message_type, &self.style.logger, severity));
@@ -234,7 +241,8 @@ impl JsonEncoder {
             Role::Metric(metric, name) => Some((*metric, name, value)),
             _ => None,
         });
-        let message = record.entries().find(|(name, _)| *role(*name) == Role::Message).map(|(_, value)| value);
+        let message =
+            record.entries().find(|(name, _)| *role(*name) == Role::Message).map(|(_, value)| value);
         let message_type = match metric {
             Some((metric, ..)) => metric.message_type(),
             None => overrides.message_type.as_deref().unwrap_or("oldstyle"),
@@ -353,7 +361,8 @@ impl Prepared {
     fn new(id: u64, names: &mut Names, style: &Style) -> Prepared {
         let Some(callsite) = callsite::look_up(id) else { return Prepared::default() };
         let metadata = callsite.metadata;
-        let keys = metadata.fields().iter().map(|field| Key::new(field.name().as_bytes(), names, style)).collect();
+        let keys =
+            metadata.fields().iter().map(|field| Key::new(field.name().as_bytes(), names, style)).collect();
         let message = callsite.roles.iter().position(|role| *role == Role::Message);
         let mut name = Vec::new();
         text::escape(metadata.name().as_bytes(), &mut name);
@@ -404,7 +413,13 @@ struct Fields<'e> {
 impl Fields<'_> {
     /// The message's own fields, those `wanted`.
     #[inline]
-    fn own(&mut self, entries: EntryIter<'_>, own: &Prepared, wanted: impl Fn(u16) -> bool, out: &mut Vec<u8>) {
+    fn own(
+        &mut self,
+        entries: EntryIter<'_>,
+        own: &Prepared,
+        wanted: impl Fn(u16) -> bool,
+        out: &mut Vec<u8>,
+    ) {
         for (name, value) in entries {
             let Name::Field(index) = name else { continue };
             if wanted(index) {
@@ -488,7 +503,13 @@ impl Fields<'_> {
 
     /// The fields of the enclosing spans, in the shape that is wanted.
     #[inline]
-    fn surroundings(&mut self, record: &Record<'_>, prepared: &[Prepared], spans: &[usize], out: &mut Vec<u8>) {
+    fn surroundings(
+        &mut self,
+        record: &Record<'_>,
+        prepared: &[Prepared],
+        spans: &[usize],
+        out: &mut Vec<u8>,
+    ) {
         if spans.is_empty() {
             return;
         }
@@ -559,7 +580,8 @@ impl Fields<'_> {
         spans: &[usize],
         out: &mut Vec<u8>,
     ) {
-        let clashes = [own::TARGET, own::MODULE, own::FILE, own::LINE].iter().any(|&name| self.taken.has(name));
+        let clashes =
+            [own::TARGET, own::MODULE, own::FILE, own::LINE].iter().any(|&name| self.taken.has(name));
         if clashes {
             self.origin_one_by_one(own, out);
         } else {
@@ -589,7 +611,13 @@ impl Fields<'_> {
 
     /// The true origin of a `log` record that `tracing-log` made an event of.
     #[cfg(feature = "tracing")]
-    fn bridged_origin(&mut self, record: &Record<'_>, callsite: &Callsite, wanted: Origin, out: &mut Vec<u8>) {
+    fn bridged_origin(
+        &mut self,
+        record: &Record<'_>,
+        callsite: &Callsite,
+        wanted: Origin,
+        out: &mut Vec<u8>,
+    ) {
         let mut is_bridged = false;
         for (name, value) in record.entries() {
             let Name::Field(index) = name else { continue };
@@ -607,7 +635,9 @@ impl Fields<'_> {
         }
         if is_bridged {
             // The bridge's own place in the source says nothing.
-            [own::TARGET, own::MODULE, own::FILE, own::LINE].iter().for_each(|&name| drop(self.taken.take(name)));
+            for name in [own::TARGET, own::MODULE, own::FILE, own::LINE] {
+                self.taken.take(name);
+            }
         }
     }
 

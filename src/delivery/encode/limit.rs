@@ -59,7 +59,9 @@ fn shorten_largest_field(message: &mut Map<String, Value>, excess: usize) -> boo
     const KEPT: [&str; 3] = ["truncated", "name", "rate"];
     let Some(fields) = fields(message) else { return false };
     let sized = fields.iter().filter(|(key, _)| !KEPT.contains(&key.as_str()));
-    let Some(largest) = sized.max_by_key(|(key, value)| key.len() + length(value)).map(|(key, _)| key.clone()) else {
+    let Some(largest) =
+        sized.max_by_key(|(key, value)| key.len() + length(value)).map(|(key, _)| key.clone())
+    else {
         return false;
     };
     match fields.get_mut(&largest) {

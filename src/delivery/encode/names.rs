@@ -10,8 +10,20 @@ const MOST_NAMES: usize = 16 * 1024;
 
 /// Names this crate writes itself; their numbers are their places in here.
 pub(crate) const OWN: [&str; 14] = [
-    "target", "module", "file", "line", "thread", "span", "spans", "context", "name", "rate", "busy_ms", "idle_ms",
-    "truncated", "message",
+    "target",
+    "module",
+    "file",
+    "line",
+    "thread",
+    "span",
+    "spans",
+    "context",
+    "name",
+    "rate",
+    "busy_ms",
+    "idle_ms",
+    "truncated",
+    "message",
 ];
 
 /// The number of one of [`OWN`].

@@ -3,9 +3,25 @@
 //! A transport never waits past its deadline, connects when it first has something to send, and says of each
 //! message whether it was delivered or lost. What it says nothing of is offered again.
 
+pub(crate) mod capture;
+mod cursor;
+mod datagram;
+mod file;
+mod resolve;
+mod socket;
+mod stdio;
+mod stream;
+#[cfg(test)]
+mod support;
+mod tcp;
+mod udp;
+#[cfg(unix)]
+mod unix;
+
 use std::io;
 use std::time::Instant;
 
+use super::address::Address;
 use super::batch::Batch;
 use super::framing::Framing;
 
@@ -42,5 +58,71 @@ pub trait Transport: Send {
     fn close(&mut self, deadline: Instant) -> io::Result<()> {
         let _ = deadline;
         Ok(())
+    }
+}
+
+/// What every transport opened from an address is told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// The longest message sent as one datagram.
+    pub(crate) max_datagram_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { max_datagram_bytes: datagram::MAX_MESSAGE_BYTES }
+    }
+}
+
+impl Address {
+    /// What moves bytes there; none for `off`. Nothing is connected or opened before there is something to send.
+    pub(crate) fn open(&self, limits: Limits) -> Option<Box<dyn Transport>> {
+        Some(match self {
+            Address::Udp { host, port } => Box::new(udp::Udp::to(host, *port, limits.max_datagram_bytes)),
+            Address::Tcp { host, port, framing } => Box::new(tcp::Tcp::to(host, *port, *framing)),
+            #[cfg(unix)]
+            Address::Unix { path, framing } => Box::new(unix::Unix::at(path, *framing)),
+            #[cfg(unix)]
+            Address::UnixDatagram { path } => {
+                Box::new(unix::UnixDatagrams::at(path, limits.max_datagram_bytes))
+            }
+            // Nobody can name one: no text is read as one, and nobody else can build one.
+            #[cfg(not(unix))]
+            Address::Unix { .. } | Address::UnixDatagram { .. } => return None,
+            Address::Stdout => Box::new(stdio::Stdio::out()),
+            Address::Stderr => Box::new(stdio::Stdio::error()),
+            Address::File { path } => Box::new(file::LineFile::at(path)),
+            Address::Off => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_opens_with_its_framing_and_limit_and_off_opens_nothing() {
+        let opened = |address: &str| address.parse::<Address>().unwrap().open(Limits::default());
+        let expected = [
+            ("udp://router.invalid", Framing::Datagram, 60_000),
+            ("tcp://router.invalid", Framing::Newline, usize::MAX),
+            ("tcp://router.invalid?framing=octet-count", Framing::OctetCount, usize::MAX),
+            #[cfg(unix)]
+            ("unix:///nowhere?framing=octet-count", Framing::OctetCount, usize::MAX),
+            #[cfg(unix)]
+            ("unixgram:///nowhere", Framing::Datagram, 60_000),
+            ("file:///nowhere/file", Framing::Newline, usize::MAX),
+            ("stdout:", Framing::Newline, usize::MAX),
+            ("stderr:", Framing::Newline, usize::MAX),
+        ];
+        for (address, framing, limit) in expected {
+            let mut transport = opened(address).unwrap();
+            assert_eq!((transport.framing(), transport.max_message_bytes()), (framing, limit), "{address}");
+            // Nothing to send and nothing to close: no destination is needed for that.
+            transport.send(&mut Batch::default(), support::soon()).unwrap();
+            transport.close(support::soon()).unwrap();
+        }
+        assert!(opened("off").is_none());
     }
 }

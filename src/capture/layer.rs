@@ -254,14 +254,14 @@ where
         }
         // A span made where nothing can be captured is one this layer does not know.
         let Some(mut scratch) = Scratch::take() else { return };
+        let (scratch, start) = scratch.parts();
         let callsite = callsite::id(metadata).id;
-        let start = scratch.start();
-        let entries = record::begin_span(&mut scratch, callsite);
-        attributes.record(&mut PlainVisitor { entries: Entries::new(&mut scratch) });
-        record::finish_span(&mut scratch, entries);
+        let entries = record::begin_span(scratch, callsite);
+        attributes.record(&mut PlainVisitor { entries: Entries::new(scratch) });
+        record::finish_span(scratch, entries);
         let rate = self.timers.rate(callsite, metadata, |name| self.pipeline.is_timer_disabled(name));
         let parent = self.parent_of(attributes, id, &context);
-        self.spans.insert(id.into_u64(), parent, rate, clock::now(), &mut scratch, start);
+        self.spans.insert(id.into_u64(), parent, rate, clock::now(), scratch, start);
     }
 
     fn on_record(&self, id: &SpanId, values: &SpanRecord<'_>, _context: Context<'_, S>) {
@@ -270,8 +270,9 @@ where
         }
         // What a value that is being captured records about a span, too deep down, is left out.
         let Some(mut scratch) = Scratch::take() else { return };
-        values.record(&mut PlainVisitor { entries: Entries::new(&mut scratch) });
-        self.spans.record(id.into_u64(), &scratch[scratch.start()..]);
+        let (scratch, start) = scratch.parts();
+        values.record(&mut PlainVisitor { entries: Entries::new(scratch) });
+        self.spans.record(id.into_u64(), &scratch[start..]);
     }
 
     fn on_enter(&self, id: &SpanId, _context: Context<'_, S>) {

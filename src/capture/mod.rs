@@ -31,7 +31,9 @@ use thread::Scratch;
 /// One message being captured on the calling thread.
 pub(crate) struct Draft<'p, 's> {
     pipeline: &'p Pipeline,
-    scratch: &'s mut Scratch,
+    scratch: &'s mut Vec<u8>,
+    /// Where the entries begin.
+    start: usize,
     time: u64,
 }
 
@@ -46,7 +48,8 @@ impl<'p> Draft<'p, '_> {
             pipeline.queue.counters.turned_away(LossReason::Recursive, 1);
             return None;
         };
-        Some(capture(Draft { pipeline, scratch: &mut scratch, time: clock::now() }))
+        let (scratch, start) = scratch.parts();
+        Some(capture(Draft { pipeline, scratch, start, time: clock::now() }))
     }
 
     /// When the message began to be captured.
@@ -77,8 +80,7 @@ impl<'p> Draft<'p, '_> {
     pub(crate) fn finish(&mut self, outline: Outline, context: usize) {
         let Outline { kind, severity, messages, line, truncated, callsite } = outline;
         let header = Header { kind, severity, messages, line, truncated, time: self.time, callsite };
-        let entries = self.scratch.start();
-        record::finish(self.scratch, header, entries, context);
+        record::finish(self.scratch, header, self.start, context);
     }
 
     /// The record as it will be read; after [`finish`](Draft::finish).

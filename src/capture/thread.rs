@@ -25,9 +25,9 @@ pub(crate) struct Entered {
 
 struct Local {
     /// Taken out while a message is captured.
-    scratch: Cell<Vec<u8>>,
-    /// How much of the scratch buffer is the beginning that every record of this thread has; 0 before the first.
-    prefix: Cell<usize>,
+    scratch: Cell<Option<Box<Buffer>>>,
+    /// A message has been captured on this thread, so an empty `scratch` is one in use.
+    has_begun: Cell<bool>,
     buffer: Cell<Vec<u8>>,
     entered: RefCell<Vec<Entered>>,
     /// The last of `entered`.
@@ -41,8 +41,8 @@ thread_local! {
     static BRIDGING: Cell<bool> = const { Cell::new(false) };
     static LOCAL: Local = const {
         Local {
-            scratch: Cell::new(Vec::new()),
-            prefix: Cell::new(0),
+            scratch: Cell::new(None),
+            has_begun: Cell::new(false),
             buffer: Cell::new(Vec::new()),
             entered: RefCell::new(Vec::new()),
             current: Cell::new(None),
@@ -64,9 +64,9 @@ pub(crate) fn is_own() -> bool {
 /// Whether the calling thread is in the middle of capturing a message: its scratch buffer is in use.
 pub(crate) fn is_capturing() -> bool {
     let is_taken = LOCAL.try_with(|local| {
-        let bytes = local.scratch.take();
-        let is_taken = bytes.is_empty() && local.prefix.get() != 0;
-        local.scratch.set(bytes);
+        let buffer = local.scratch.take();
+        let is_taken = buffer.is_none() && local.has_begun.get();
+        local.scratch.set(buffer);
         is_taken
     });
     DEPTH.get() != 0 || is_taken.unwrap_or(false)
@@ -108,77 +108,82 @@ fn assign_index() -> usize {
     index
 }
 
-/// A buffer one message is captured in: the calling thread's own, or a fresh one when that is in use. It begins with
-/// what every record of the thread begins with, room for the header and the thread's name; the message goes behind
-/// that.
-pub(crate) struct Scratch {
+/// What a message is captured in. It begins with what every record of the thread begins with, room for the header
+/// and the thread's name; the message goes behind that.
+struct Buffer {
     bytes: Vec<u8>,
     prefix: usize,
     is_nested: bool,
+}
+
+/// A buffer one message is captured in: the calling thread's own, or a fresh one when that is in use.
+pub(crate) struct Scratch {
+    /// Always there, until it is dropped.
+    buffer: Option<Box<Buffer>>,
 }
 
 impl Scratch {
     /// `None` on this crate's own threads and when nested too deep.
     #[inline]
     pub(crate) fn take() -> Option<Scratch> {
-        let (bytes, prefix) =
-            LOCAL.try_with(|local| (local.scratch.take(), local.prefix.get())).unwrap_or_default();
-        if bytes.is_empty() {
-            return Scratch::fresh(prefix != 0);
+        match LOCAL.try_with(|local| local.scratch.take()) {
+            Ok(Some(buffer)) => Some(Scratch { buffer: Some(buffer) }),
+            _ => Scratch::fresh(),
         }
-        Some(Scratch { bytes, prefix, is_nested: false })
     }
 
     /// The first of the thread, or one nested in another: its own is in use.
     #[cold]
     #[inline(never)]
-    fn fresh(is_nested: bool) -> Option<Scratch> {
+    fn fresh() -> Option<Scratch> {
         let depth = DEPTH.get();
         if depth >= MAX_DEPTH {
             return None;
         }
+        let is_nested = LOCAL.try_with(|local| local.has_begun.replace(true)).unwrap_or(true);
         DEPTH.set(depth + u8::from(is_nested));
         let mut bytes = vec![0; HEADER];
         bytes.extend_from_slice(thread_name().as_bytes());
-        Some(Scratch { prefix: bytes.len(), bytes, is_nested })
+        let buffer = Buffer { prefix: bytes.len(), bytes, is_nested };
+        Some(Scratch { buffer: Some(Box::new(buffer)) })
     }
 
-    /// Where the message begins.
+    /// What is captured so far, and where it begins.
     #[inline]
-    pub(crate) fn start(&self) -> usize {
-        self.prefix
-    }
-
-    /// A nested one goes; one that has grown large gets small again.
-    #[cold]
-    #[inline(never)]
-    fn end_rarely(&mut self) {
-        if self.is_nested {
-            DEPTH.set(DEPTH.get().saturating_sub(1));
-        } else {
-            self.bytes.shrink_to(KEEP_BYTES);
-            self.put_back();
+    pub(crate) fn parts(&mut self) -> (&mut Vec<u8>, usize) {
+        match &mut self.buffer {
+            Some(buffer) => (&mut buffer.bytes, buffer.prefix),
+            None => unreachable!("the buffer is taken out by `drop` only"),
         }
     }
+}
 
-    #[inline]
-    fn put_back(&mut self) {
-        let bytes = std::mem::take(&mut self.bytes);
-        let _ = LOCAL.try_with(|local| {
-            local.prefix.set(self.prefix);
-            local.scratch.set(bytes);
-        });
+/// A nested buffer goes; one that has grown large gets small again.
+#[cold]
+#[inline(never)]
+fn put_back_rarely(mut buffer: Box<Buffer>) {
+    if buffer.is_nested {
+        DEPTH.set(DEPTH.get().saturating_sub(1));
+    } else {
+        buffer.bytes.shrink_to(KEEP_BYTES);
+        put_back(buffer);
     }
+}
+
+#[inline]
+fn put_back(buffer: Box<Buffer>) {
+    let _ = LOCAL.try_with(|local| local.scratch.set(Some(buffer)));
 }
 
 impl Drop for Scratch {
     #[inline]
     fn drop(&mut self) {
-        self.bytes.truncate(self.prefix);
-        if self.is_nested || self.bytes.capacity() > KEEP_BYTES {
-            self.end_rarely();
+        let Some(mut buffer) = self.buffer.take() else { return };
+        buffer.bytes.truncate(buffer.prefix);
+        if buffer.is_nested || buffer.bytes.capacity() > KEEP_BYTES {
+            put_back_rarely(buffer);
         } else {
-            self.put_back();
+            put_back(buffer);
         }
     }
 }
@@ -195,22 +200,6 @@ pub(crate) fn put_buffer(mut bytes: Vec<u8>) {
     if bytes.capacity() <= KEEP_BYTES {
         bytes.clear();
         let _ = LOCAL.try_with(|local| local.buffer.set(bytes));
-    }
-}
-
-impl std::ops::Deref for Scratch {
-    type Target = Vec<u8>;
-
-    #[inline]
-    fn deref(&self) -> &Vec<u8> {
-        &self.bytes
-    }
-}
-
-impl std::ops::DerefMut for Scratch {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
     }
 }
 
@@ -292,14 +281,17 @@ mod tests {
     #[test]
     fn nested_captures_get_a_buffer_each_until_they_are_too_deep() {
         let mut held: Vec<_> = (0..=MAX_DEPTH).map(|_| Scratch::take().expect("not too deep")).collect();
-        held[0].push(1);
-        assert_eq!(held[1].len(), held[1].start());
+        held[0].parts().0.push(1);
+        let (second, start) = held[1].parts();
+        assert_eq!(second.len(), start);
         assert!(Scratch::take().is_none());
         assert!(is_capturing());
         held.reverse();
         held.clear();
         assert!(!is_capturing());
-        assert!(Scratch::take().is_some_and(|scratch| scratch.len() == scratch.start()));
+        let mut again = Scratch::take().expect("not nested");
+        let (bytes, start) = again.parts();
+        assert_eq!(bytes.len(), start);
     }
 
     #[test]

@@ -95,6 +95,7 @@ impl SpanTable {
     pub(crate) fn insert(&self, id: u64, parent: Option<u64>, rate: f64, now: u64, scratch: &mut Vec<u8>) {
         let epoch = self.epoch.load(Ordering::Acquire);
         let parent = parent.filter(|&parent| self.append(parent, scratch, true));
+        record::limit_context(scratch);
         let shard = &mut *self.shard(id);
         let mut context = shard.spare.pop().unwrap_or_default();
         context.extend_from_slice(scratch);
@@ -138,6 +139,7 @@ impl SpanTable {
             context.extend_from_slice(&live.context[..record::first_span_len(&live.context)]);
             next = live.parent;
         }
+        record::limit_context(&mut context);
         if let Some(live) = self.shard(id).live.get_mut(&id) {
             // A value the span has recorded itself meanwhile must not be undone; the next reader comes here again.
             let own = record::first_span_len(&live.context);

@@ -4,12 +4,11 @@
 mod support;
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use log::kv::{ToValue, Value as KvValue};
 use log::{Level, LevelFilter, Log, Record};
 use serde_json::{json, Value};
-use tracing_metlog::{Capture, InitError, MetlogLogger};
+use tracing_metlog::MetlogLogger;
 
 use support::child::child;
 use support::{bare, payloads, plain, Pipe};
@@ -261,8 +260,12 @@ fn without_rust_log_only_info_and_worse_is_sent() {
 mod both {
     //! The two halves together, and `tracing-log` between them.
 
-    use super::*;
+    use std::time::Duration;
+
+    use tracing_metlog::{Capture, InitError};
     use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
 
     #[test]
     fn after_init_rust_log_rules_records_and_events_and_spans_are_the_context_of_both() {

@@ -272,8 +272,6 @@ fn messages_of_one_thread_come_in_the_order_they_were_made_in() {
     const COUNT: u64 = 20_000;
     let messages = traced(bare, || (0..COUNT).for_each(|n| info!(n)));
     assert!(messages.iter().map(|message| message["fields"]["n"].as_u64()).eq((0..COUNT).map(Some)));
-    let times: Vec<_> = messages.iter().map(support::oracle::microseconds).collect();
-    assert!(times.is_sorted_by(|a, b| a <= b), "and never go back in time");
 }
 
 #[test]

@@ -379,6 +379,24 @@ mod both {
         }
     }
 
+    #[cfg(feature = "console")]
+    #[test]
+    fn the_console_shows_records_and_events_and_the_router_gets_each_once() {
+        let test = "both::the_console_shows_records_and_events_and_the_router_gets_each_once";
+        let child = child(test, &[("RUST_LOG", "info"), ("METLOG_CONSOLE", "true")], |router| {
+            let _metlog = tracing_metlog::builder().router(router).init();
+            log::info!(user = 5; "a record");
+            tracing::info!("an event");
+            log::debug!("a verbose record");
+        });
+        let Some(child) = child else { return };
+        assert!(child.status.success(), "{}\n{}", child.stdout, child.stderr);
+        assert_eq!(payloads(&child.messages), ["a record", "an event"]);
+        assert_eq!(child.messages[0]["fields"]["user"], 5, "typed");
+        assert!(child.stderr.contains("a record") && child.stderr.contains("an event"), "{}", child.stderr);
+        assert!(!child.stderr.contains("verbose"), "{}", child.stderr);
+    }
+
     #[test]
     fn log_tracer_alone_gives_records_their_true_origin() {
         let test = "both::log_tracer_alone_gives_records_their_true_origin";

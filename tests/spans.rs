@@ -386,15 +386,15 @@ fn a_span_entered_twice_by_one_thread_is_busy_once() {
             let _outer = span.enter();
             {
                 let _again = span.enter();
-                thread::sleep(Duration::from_millis(10));
+                thread::sleep(Duration::from_millis(30));
             }
             info!("still inside");
         }
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(40));
     });
     assert_eq!(messages[0]["fields"]["a"], 1);
     let (_, busy, idle) = times(&messages[1]);
-    assert!(busy >= 10.0 && idle >= 20.0, "busy {busy}, idle {idle}");
+    assert!(busy >= 30.0 && idle >= 40.0, "busy {busy}, idle {idle}");
 }
 
 #[test]

@@ -461,11 +461,13 @@ fn shorten(out: &mut Vec<u8>, entries: usize, context: usize) -> usize {
 }
 
 /// The context of a span is no longer than this: a context in every span of a deep nest would be a lot of memory.
+#[cfg(feature = "tracing")]
 const MAX_CONTEXT: usize = 16 * 1024;
 /// Stands, as the outermost span of a context, for those that were left out.
 const LEFT_OUT: [u8; 12] = [0; 12];
 
 /// Makes a context short enough for a span to keep: the outermost spans are left out, never the span's own part.
+#[cfg(feature = "tracing")]
 #[inline]
 pub(crate) fn limit_context(context: &mut Vec<u8>) {
     if context.len() > MAX_CONTEXT {

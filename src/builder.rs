@@ -3,13 +3,16 @@
 //! In: what the code sets, then what the environment says where the code is silent, then defaults. Out: a running
 //! pipeline and its front end, or an error that names the value, where it came from and what would be accepted.
 
-use std::collections::{HashMap, HashSet};
+#[cfg(feature = "tracing")]
+use std::collections::HashMap;
+use std::collections::HashSet;
 use std::env;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::capture::client::Client;
 use crate::delivery::address::Address;
 use crate::delivery::destination::Destination;
 use crate::delivery::encode::json::JsonEncoder;
@@ -17,6 +20,7 @@ use crate::delivery::encode::{Encoding, NonFinite, Origin, SpanContext, Style};
 use crate::delivery::outlet::Outlet;
 use crate::delivery::transport::{Limits, Transport};
 use crate::delivery::worker::Worker;
+use crate::guard::Guard;
 use crate::message::Severity;
 use crate::pipeline::{Envelope, MessageFilter, Parts, Pipeline};
 use crate::queue::{Queue, WhenFull};
@@ -372,6 +376,25 @@ impl Builder {
 
 /// A transport and the address it was made from.
 type Named = (String, Box<dyn Transport>);
+
+impl Builder {
+    /// A client alone, for a program that makes its messages itself; [`Guard::client`] gives the same beside a layer
+    /// or a logger.
+    ///
+    /// ```
+    /// let (client, _guard) = tracing_metlog::builder().router("off").build_client()?;
+    /// client.incr("starts");
+    /// # Ok::<(), tracing_metlog::BuildError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A [`BuildError`] names the value that is wrong, where it came from and what is accepted. A router that is
+    /// down is no error.
+    pub fn build_client(mut self) -> Result<(Client, Guard), BuildError> {
+        let guard = Guard::new(self.start(false)?);
+        Ok((guard.client(), guard))
+    }
+}
 
 /// From settings to a running pipeline.
 impl Builder {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{variable, variables, BuildError, Builder, InitError};
 use crate::guard::Guard;
+#[cfg(feature = "tracing")]
 use crate::pipeline::Pipeline;
 
 #[cfg(feature = "log")]
@@ -187,7 +188,7 @@ enum StackFilter {
     /// Directives without spans and fields, which need to know nothing of spans: 160 instructions a span less.
     Targets(Targets),
     #[cfg(feature = "env-filter")]
-    Spans(tracing_subscriber::EnvFilter),
+    Spans(Box<tracing_subscriber::EnvFilter>),
 }
 
 #[cfg(feature = "tracing")]
@@ -196,7 +197,9 @@ impl StackFilter {
         #[cfg(feature = "env-filter")]
         if directives.text.contains(['[', '{']) {
             let filter = tracing_subscriber::EnvFilter::builder().parse(&directives.text);
-            return filter.map(StackFilter::Spans).map_err(|error| directives.error(error));
+            return filter
+                .map(|filter| StackFilter::Spans(Box::new(filter)))
+                .map_err(|error| directives.error(error));
         }
         directives.text.parse().map(StackFilter::Targets).map_err(|error| directives.error(error))
     }
@@ -211,6 +214,7 @@ impl StackFilter {
             }
             #[cfg(feature = "env-filter")]
             StackFilter::Spans(filter) => {
+                let filter = *filter;
                 tracing::subscriber::set_global_default(Registry::default().with(layer.and_then(filter)))
             }
         };

@@ -63,6 +63,8 @@
 //! | `valuable` | | `valuable` fields as JSON, with `--cfg tracing_unstable` |
 //! | `router` | | `tracing_metlog::router` and the program `metlog-router` |
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// With one front end only, parts of what both share have no user.
+#![cfg_attr(not(all(feature = "tracing", feature = "log")), allow(dead_code, unused_imports))]
 
 mod builder;
 mod capture;
@@ -103,6 +105,7 @@ pub use stats::{DestinationStats, LossReason, Losses, Stats};
 /// # Panics
 /// When a variable holds what it must not, or another subscriber or logger is installed: see [`try_init`].
 #[cfg(any(feature = "tracing", feature = "log"))]
+#[track_caller]
 pub fn init() -> Guard {
     builder().init()
 }

@@ -133,6 +133,7 @@ impl Builder {
     ///
     /// # Panics
     /// When [`try_init`](Builder::try_init) would give an error, with its text.
+    #[track_caller]
     pub fn init(self) -> Guard {
         match self.try_init() {
             Ok(guard) => guard,

@@ -370,6 +370,9 @@ impl Builder {
     }
 }
 
+/// A transport and the address it was made from.
+type Named = (String, Box<dyn Transport>);
+
 /// From settings to a running pipeline.
 impl Builder {
     fn start(&mut self, panics: bool) -> Result<Arc<Pipeline>, BuildError> {
@@ -396,11 +399,7 @@ impl Builder {
         Ok(Pipeline::new(parts))
     }
 
-    fn outlets(
-        &self,
-        transports: Vec<(String, Box<dyn Transport>)>,
-        all: &Arc<Counters>,
-    ) -> Result<Vec<Outlet>, BuildError> {
+    fn outlets(&self, transports: Vec<Named>, all: &Arc<Counters>) -> Result<Vec<Outlet>, BuildError> {
         let destinations: Vec<_> = transports
             .into_iter()
             .map(|(address, transport)| {
@@ -417,7 +416,7 @@ impl Builder {
     }
 
     /// Every destination with its name. Empty when all are `off`.
-    fn open_transports(&mut self) -> Result<Vec<(String, Box<dyn Transport>)>, BuildError> {
+    fn open_transports(&mut self) -> Result<Vec<Named>, BuildError> {
         let own = std::mem::take(&mut self.transports);
         let mut open: Vec<_> =
             own.into_iter().map(|transport| (String::from("transport"), transport)).collect();

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use tracing::Metadata;
+use tracing::{Level, Metadata};
 
 /// What the value of a callsite's field is for.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,20 +114,41 @@ fn role_of(name: &str, bridged: bool) -> Role {
 
 /// Entries of [`SEEN`]; enough for the callsites a program is busy with at a time.
 const SEEN_ENTRIES: usize = 4096;
-/// The lowest bit of an entry; free, because metadata is aligned.
-const PLAIN: usize = 1;
+/// The lowest three bits of an entry, free because metadata is aligned to eight bytes: 0 for a callsite that is not
+/// plain, else the number of its level and one.
+const LEVEL: usize = 7;
 
-/// Addresses of callsites that are in the dictionary, each with its [`PLAIN`] bit. A callsite that finds another
+/// Addresses of callsites that are in the dictionary, each with its [`LEVEL`] bits. A callsite that finds another
 /// in its place takes the slow way and puts itself there.
 static SEEN: [AtomicUsize; SEEN_ENTRIES] = [const { AtomicUsize::new(0) }; SEEN_ENTRIES];
 
 static DICTIONARY: RwLock<Option<HashMap<u64, &'static Callsite>>> = RwLock::new(None);
 
-/// A callsite's id, and whether it is a plain one.
+/// A callsite's id, and what a caller must know of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Id {
     pub(crate) id: u64,
-    pub(crate) plain: bool,
+    /// The level, 0 for ERROR to 4 for TRACE, if the event is only a message and fields.
+    pub(crate) plain_level: Option<u8>,
+}
+
+impl Id {
+    #[inline]
+    fn new(address: usize, level: usize) -> Id {
+        let plain_level = if level == 0 { None } else { Some((level as u8 - 1).min(4)) };
+        Id { id: address as u64, plain_level }
+    }
+}
+
+/// The number of a level: 0 for ERROR to 4 for TRACE.
+pub(crate) fn level(metadata: &Metadata<'_>) -> u8 {
+    match *metadata.level() {
+        Level::ERROR => 0,
+        Level::WARN => 1,
+        Level::INFO => 2,
+        Level::DEBUG => 3,
+        Level::TRACE => 4,
+    }
 }
 
 /// The id of a callsite, entered into the dictionary if it is new.
@@ -135,12 +156,13 @@ pub(crate) struct Id {
 pub(crate) fn id(metadata: &'static Metadata<'static>) -> Id {
     let address = std::ptr::from_ref(metadata) as usize;
     let seen = SEEN[slot(address)].load(Ordering::Acquire);
-    if seen & !PLAIN == address {
-        return Id { id: address as u64, plain: seen & PLAIN != 0 };
+    if seen & !LEVEL == address {
+        return Id::new(address, seen & LEVEL);
     }
     enter(metadata, address)
 }
 
+#[inline]
 fn slot(address: usize) -> usize {
     // Fibonacci hashing: the high bits of the product are well mixed.
     (address as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_shr(52) as usize % SEEN_ENTRIES
@@ -150,9 +172,11 @@ fn slot(address: usize) -> usize {
 #[inline(never)]
 fn enter(metadata: &'static Metadata<'static>, address: usize) -> Id {
     let callsite = look_up(address as u64).unwrap_or_else(|| add(metadata, address));
-    let plain = callsite.is_plain();
-    SEEN[slot(address)].store(address | if plain { PLAIN } else { 0 }, Ordering::Release);
-    Id { id: address as u64, plain }
+    let level = if callsite.is_plain() { usize::from(level(metadata)) + 1 } else { 0 };
+    if address & LEVEL == 0 {
+        SEEN[slot(address)].store(address | level, Ordering::Release);
+    }
+    Id::new(address, level)
 }
 
 fn add(metadata: &'static Metadata<'static>, address: usize) -> &'static Callsite {

@@ -136,21 +136,22 @@ impl Client {
         message_type: &str,
         severity: Severity,
         logger: Option<&str>,
-        write: impl FnOnce(&mut Entries<'_>) -> (),
+        write: impl FnOnce(&mut Entries<'_>),
     ) {
         let severity = severity.number();
         if !self.pipeline.passes(message_type, severity, logger) {
             return;
         }
-        let Some(mut draft) = Draft::begin(&self.pipeline) else { return };
-        let mut entries = draft.entries();
-        write(&mut entries);
-        let truncated = entries.truncated();
-        let context = draft.len();
-        let outline =
-            Outline { kind: Kind::Message, severity, messages: 1, line: true, truncated, callsite: 0 };
-        draft.finish(outline, context);
-        draft.send(severity, 1);
+        Draft::capture(&self.pipeline, |mut draft| {
+            let mut entries = draft.entries();
+            write(&mut entries);
+            let truncated = entries.truncated();
+            let context = draft.len();
+            let kind = Kind::Message;
+            draft
+                .finish(Outline { kind, severity, messages: 1, line: true, truncated, callsite: 0 }, context);
+            draft.send(severity, 1);
+        });
     }
 }
 

@@ -1,19 +1,27 @@
-//! One clock for everything: monotonic nanoseconds since the first reading of this process.
+//! One clock for everything: monotonic nanoseconds.
 //!
 //! In: nothing. Out: readings the caller can afford. A reading becomes wall-clock time on the background thread
 //! ([`WallClock`]), so a step of the wall clock can make a timestamp jump, as it should, but never a duration.
 
-use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-static BASE: OnceLock<Instant> = OnceLock::new();
-
-/// Monotonic nanoseconds since the first call in this process.
+/// Monotonic nanoseconds since some moment before the program: the same clock as `Instant`, without the arithmetic
+/// that makes an `Instant` out of a reading and a duration out of two (60 of 90 instructions).
+#[cfg(unix)]
 #[inline]
 pub(crate) fn now() -> u64 {
-    let base = BASE.get_or_init(Instant::now);
-    let elapsed = base.elapsed();
-    elapsed.as_secs().wrapping_mul(1_000_000_000).wrapping_add(u64::from(elapsed.subsec_nanos()))
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
+}
+
+/// Monotonic nanoseconds since the first call in this process.
+#[cfg(not(unix))]
+pub(crate) fn now() -> u64 {
+    use std::sync::OnceLock;
+    use std::time::Instant;
+    static BASE: OnceLock<Instant> = OnceLock::new();
+    let elapsed = BASE.get_or_init(Instant::now).elapsed();
+    u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Turns readings into nanoseconds since the Unix epoch, by an anchor taken now and then.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tracing::span::{Attributes, Id as SpanId, Record as SpanRecord};
 use tracing::subscriber::Interest;
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
@@ -15,7 +15,7 @@ use tracing_subscriber::registry::LookupSpan;
 use super::callsite::{self, Callsite};
 use super::envelope::Overrides;
 use super::record::{self, Entries, Kind, Name, Part};
-use super::span::{Closed, SpanTable};
+use super::span::SpanTable;
 use super::thread::{self, Entered, Scratch};
 use super::timers::Timers;
 use super::visit::{PlainVisitor, SpecialVisitor};
@@ -66,25 +66,20 @@ impl MetlogLayer {
     }
 
     #[inline]
-    fn severity(&self, level: &Level) -> u8 {
-        self.severities[match *level {
-            Level::ERROR => 0,
-            Level::WARN => 1,
-            Level::INFO => 2,
-            Level::DEBUG => 3,
-            Level::TRACE => 4,
-        }]
-    }
-
-    #[inline]
     fn is_filtered_out(&self, metadata: &Metadata<'_>) -> bool {
         self.filter.as_ref().is_some_and(|filter| !filter.would_enable(metadata.target(), metadata.level()))
     }
 
     /// An event that is a message and fields: one record, one message.
     #[inline]
-    fn plain_event(&self, mut draft: Draft<'_>, event: &Event<'_>, callsite: u64, span: Option<u64>) {
-        let severity = self.severity(event.metadata().level());
+    fn plain_event(
+        &self,
+        mut draft: Draft<'_, '_>,
+        event: &Event<'_>,
+        callsite: u64,
+        severity: u8,
+        span: Option<u64>,
+    ) {
         let mut visitor = PlainVisitor { entries: draft.entries() };
         event.record(&mut visitor);
         let truncated = visitor.entries.truncated();
@@ -99,18 +94,13 @@ impl MetlogLayer {
 
     /// An event with metrics or with an envelope of its own.
     #[cold]
-    fn special_event(
-        &self,
-        mut draft: Draft<'_>,
-        event: &Event<'_>,
-        callsite: &'static Callsite,
-        span: Option<u64>,
-    ) {
+    fn special_event(&self, mut draft: Draft<'_, '_>, event: &Event<'_>, id: u64, span: Option<u64>) {
+        let Some(callsite) = callsite::look_up(id) else { return };
         if thread::is_bridging() && event.metadata().target() == "log" {
             // `MetlogLogger` has this record already, and shows it to the other layers.
             return;
         }
-        let severity = self.severity(event.metadata().level());
+        let severity = self.severities[usize::from(callsite::level(event.metadata()))];
         let passes = |message_type: &str| self.pipeline.passes(message_type, severity, None);
         let mut visitor = SpecialVisitor::new(draft.entries(), callsite, passes);
         event.record(&mut visitor);
@@ -123,7 +113,6 @@ impl MetlogLayer {
         if refused > 0 {
             self.pipeline.queue.counters.turned_away(LossReason::InvalidMetric, u64::from(refused));
         }
-        let id = std::ptr::from_ref(callsite.metadata) as usize as u64;
         let outline = |line| Outline {
             kind: Kind::Event,
             severity,
@@ -144,7 +133,7 @@ impl MetlogLayer {
         }
     }
 
-    fn line_passes(&self, draft: &Draft<'_>, callsite: &Callsite, severity: u8) -> bool {
+    fn line_passes(&self, draft: &Draft<'_, '_>, callsite: &Callsite, severity: u8) -> bool {
         let Some(record) = draft.record() else { return true };
         let overrides = Overrides::of(&record, callsite);
         let message_type = overrides.message_type.as_deref().unwrap_or("oldstyle");
@@ -191,31 +180,40 @@ impl MetlogLayer {
         known
     }
 
-    fn send_timer(&self, closed: &Closed) {
+    /// A timed span is over: one record, one message.
+    #[inline]
+    fn send_timer(&self, id: u64) {
         /// The client's default: how bad a span is, nobody says.
         const SEVERITY: u8 = 6;
-        if !self.pipeline.passes("timer", SEVERITY, None) {
-            return;
+        let captured = Draft::capture(&self.pipeline, |mut draft| {
+            let now = draft.time();
+            let written = self.spans.remove(id, |closed| {
+                if closed.rate == 0.0 {
+                    return None;
+                }
+                let elapsed = now.saturating_sub(closed.created);
+                let mut entries = draft.entries();
+                entries.u64(Name::Part(Part::Elapsed), elapsed);
+                entries.u64(Name::Part(Part::Busy), closed.busy.min(elapsed));
+                entries.f64(Name::Part(Part::Rate), closed.rate);
+                let context = draft.len();
+                draft.buffer().extend_from_slice(closed.context);
+                Some((context, record::first_callsite(closed.context)))
+            });
+            let Some((context, callsite)) = written.flatten() else { return };
+            if !self.pipeline.passes("timer", SEVERITY, None) {
+                return;
+            }
+            let (kind, severity) = (Kind::Timer, SEVERITY);
+            draft.finish(
+                Outline { kind, severity, messages: 1, line: true, truncated: false, callsite },
+                context,
+            );
+            draft.send(SEVERITY, 1);
+        });
+        if captured.is_none() {
+            self.spans.remove(id, |_| ());
         }
-        let Some(mut draft) = Draft::begin(&self.pipeline) else { return };
-        let elapsed = draft.time().saturating_sub(closed.created);
-        let mut entries = draft.entries();
-        entries.u64(Name::Part(Part::Elapsed), elapsed);
-        entries.u64(Name::Part(Part::Busy), closed.busy.min(elapsed));
-        entries.f64(Name::Part(Part::Rate), closed.rate);
-        let context = draft.len();
-        draft.buffer().extend_from_slice(&closed.context);
-        let callsite = record::first_callsite(&closed.context);
-        let outline = Outline {
-            kind: Kind::Timer,
-            severity: SEVERITY,
-            messages: 1,
-            line: true,
-            truncated: false,
-            callsite,
-        };
-        draft.finish(outline, context);
-        draft.send(SEVERITY, 1);
     }
 }
 
@@ -236,16 +234,17 @@ where
             return;
         }
         let callsite = callsite::id(metadata);
-        if callsite.plain && !self.pipeline.passes("oldstyle", self.severity(metadata.level()), None) {
+        let severity = callsite.plain_level.map(|level| self.severities[usize::from(level)]);
+        if severity.is_some_and(|severity| !self.pipeline.passes("oldstyle", severity, None)) {
             return;
         }
-        let Some(draft) = Draft::begin(&self.pipeline) else { return };
-        let span = self.span_of(event);
-        if callsite.plain {
-            self.plain_event(draft, event, callsite.id, span);
-        } else if let Some(callsite) = callsite::look_up(callsite.id) {
-            self.special_event(draft, event, callsite, span);
-        }
+        Draft::capture(&self.pipeline, |draft| {
+            let span = self.span_of(event);
+            match severity {
+                Some(severity) => self.plain_event(draft, event, callsite.id, severity, span),
+                None => self.special_event(draft, event, callsite.id, span),
+            }
+        });
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &SpanId, context: Context<'_, S>) {
@@ -253,23 +252,27 @@ where
         if !self.pipeline.enabled || self.is_filtered_out(metadata) {
             return;
         }
+        // A span made where nothing can be captured is one this layer does not know.
         let Some(mut scratch) = Scratch::take() else { return };
+        let (scratch, start) = scratch.parts();
         let callsite = callsite::id(metadata).id;
-        let start = record::begin_span(&mut scratch, callsite);
-        attributes.record(&mut PlainVisitor { entries: Entries::new(&mut scratch) });
-        record::finish_span(&mut scratch, start);
+        let entries = record::begin_span(scratch, callsite);
+        attributes.record(&mut PlainVisitor { entries: Entries::new(scratch) });
+        record::finish_span(scratch, entries);
         let rate = self.timers.rate(callsite, metadata, |name| self.pipeline.is_timer_disabled(name));
         let parent = self.parent_of(attributes, id, &context);
-        self.spans.insert(id.into_u64(), parent, rate, clock::now(), &mut scratch);
+        self.spans.insert(id.into_u64(), parent, rate, clock::now(), scratch, start);
     }
 
     fn on_record(&self, id: &SpanId, values: &SpanRecord<'_>, _context: Context<'_, S>) {
         if !self.spans.contains(id.into_u64()) {
             return;
         }
+        // What a value that is being captured records about a span, too deep down, is left out.
         let Some(mut scratch) = Scratch::take() else { return };
-        values.record(&mut PlainVisitor { entries: Entries::new(&mut scratch) });
-        self.spans.record(id.into_u64(), &scratch);
+        let (scratch, start) = scratch.parts();
+        values.record(&mut PlainVisitor { entries: Entries::new(scratch) });
+        self.spans.record(id.into_u64(), &scratch[start..]);
     }
 
     fn on_enter(&self, id: &SpanId, _context: Context<'_, S>) {
@@ -286,7 +289,7 @@ where
     }
 
     fn on_close(&self, id: SpanId, _context: Context<'_, S>) {
-        self.spans.remove(id.into_u64(), |closed| self.send_timer(closed));
+        self.send_timer(id.into_u64());
     }
 }
 

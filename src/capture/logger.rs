@@ -101,16 +101,18 @@ impl MetlogLogger {
         if !self.pipeline.passes("oldstyle", severity, None) {
             return;
         }
-        let Some(mut draft) = Draft::begin(&self.pipeline) else { return };
-        let mut entries = draft.entries();
-        write(record, &mut entries);
-        let truncated = entries.truncated();
-        let context = draft.len();
-        #[cfg(feature = "tracing")]
-        super::span::append_current_context(draft.buffer());
-        let outline = Outline { kind: Kind::Log, severity, messages: 1, line: true, truncated, callsite: 0 };
-        draft.finish(outline, context);
-        draft.send(severity, 1);
+        Draft::capture(&self.pipeline, |mut draft| {
+            let mut entries = draft.entries();
+            write(record, &mut entries);
+            let truncated = entries.truncated();
+            let context = draft.len();
+            #[cfg(feature = "tracing")]
+            super::span::append_current_context(draft.buffer());
+            let kind = Kind::Log;
+            draft
+                .finish(Outline { kind, severity, messages: 1, line: true, truncated, callsite: 0 }, context);
+            draft.send(severity, 1);
+        });
     }
 
     fn show(&self, record: &Record<'_>) {

@@ -29,17 +29,18 @@ use record::{Entries, Header, Kind, Record};
 use thread::Scratch;
 
 /// One message being captured on the calling thread.
-pub(crate) struct Draft<'p> {
+pub(crate) struct Draft<'p, 's> {
     pipeline: &'p Pipeline,
-    scratch: Scratch,
-    entries: usize,
+    scratch: &'s mut Vec<u8>,
+    /// Where the entries begin.
+    start: usize,
     time: u64,
 }
 
-impl<'p> Draft<'p> {
-    /// Begins a message; `None`, counted, where nothing can be captured.
+impl<'p> Draft<'p, '_> {
+    /// Captures a message with `capture`. Where nothing can be captured it is counted, and `None`.
     #[inline]
-    pub(crate) fn begin(pipeline: &'p Pipeline) -> Option<Draft<'p>> {
+    pub(crate) fn capture<R>(pipeline: &'p Pipeline, capture: impl FnOnce(Draft<'p, '_>) -> R) -> Option<R> {
         if !pipeline.enabled {
             return None;
         }
@@ -47,9 +48,8 @@ impl<'p> Draft<'p> {
             pipeline.queue.counters.turned_away(LossReason::Recursive, 1);
             return None;
         };
-        let time = clock::now();
-        let entries = record::begin(&mut scratch);
-        Some(Draft { pipeline, scratch, entries, time })
+        let (scratch, start) = scratch.parts();
+        Some(capture(Draft { pipeline, scratch, start, time: clock::now() }))
     }
 
     /// When the message began to be captured.
@@ -60,7 +60,7 @@ impl<'p> Draft<'p> {
     /// Where the message's values go.
     #[inline]
     pub(crate) fn entries(&mut self) -> Entries<'_> {
-        Entries::new(&mut self.scratch)
+        Entries::new(self.scratch)
     }
 
     /// How long the record is so far: after the entries, where the context begins.
@@ -72,7 +72,7 @@ impl<'p> Draft<'p> {
     /// Where the context goes, behind the entries.
     #[inline]
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
-        &mut self.scratch
+        self.scratch
     }
 
     /// Completes the record, so that it can be read and sent. The context begins at `context`.
@@ -80,18 +80,18 @@ impl<'p> Draft<'p> {
     pub(crate) fn finish(&mut self, outline: Outline, context: usize) {
         let Outline { kind, severity, messages, line, truncated, callsite } = outline;
         let header = Header { kind, severity, messages, line, truncated, time: self.time, callsite };
-        record::finish(&mut self.scratch, header, self.entries, context);
+        record::finish(self.scratch, header, self.start, context);
     }
 
     /// The record as it will be read; after [`finish`](Draft::finish).
     pub(crate) fn record(&self) -> Option<Record<'_>> {
-        Record::split_first(&self.scratch).map(|(record, _)| record)
+        Record::split_first(self.scratch).map(|(record, _)| record)
     }
 
     /// Hands the record over.
     #[inline]
     pub(crate) fn send(self, severity: u8, messages: u8) {
-        self.pipeline.queue.push(&self.scratch, severity, u64::from(messages));
+        self.pipeline.queue.push(self.scratch, severity, u64::from(messages));
     }
 }
 

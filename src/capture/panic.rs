@@ -43,16 +43,17 @@ fn send(pipeline: &Pipeline, info: &PanicHookInfo<'_>) {
     if pipeline.queue.was_forked() || !pipeline.passes("panic", severity, None) {
         return;
     }
-    let Some(mut draft) = Draft::begin(pipeline) else { return };
-    let mut entries = draft.entries();
-    write(info, &mut entries);
-    let truncated = entries.truncated();
-    let context = draft.len();
-    #[cfg(feature = "tracing")]
-    super::span::append_current_context(draft.buffer());
-    let outline = Outline { kind: Kind::Log, severity, messages: 1, line: true, truncated, callsite: 0 };
-    draft.finish(outline, context);
-    draft.send(severity, 1);
+    Draft::capture(pipeline, |mut draft| {
+        let mut entries = draft.entries();
+        write(info, &mut entries);
+        let truncated = entries.truncated();
+        let context = draft.len();
+        #[cfg(feature = "tracing")]
+        super::span::append_current_context(draft.buffer());
+        let kind = Kind::Log;
+        draft.finish(Outline { kind, severity, messages: 1, line: true, truncated, callsite: 0 }, context);
+        draft.send(severity, 1);
+    });
 }
 
 fn write(info: &PanicHookInfo<'_>, entries: &mut Entries<'_>) {

@@ -91,6 +91,18 @@ pub(crate) enum Name<'a> {
     Part(Part),
 }
 
+impl<'a> Name<'a> {
+    /// The name in two bytes, or the name itself if it must follow.
+    #[inline]
+    fn code(self) -> Result<[u8; 2], &'a [u8]> {
+        match self {
+            Name::Field(index) => Ok(index.to_le_bytes()),
+            Name::Part(part) => Ok((PART | part as u16).to_le_bytes()),
+            Name::Inline(name) => Err(name),
+        }
+    }
+}
+
 /// A captured value. Texts are UTF-8, kept as bytes because all that is done with them is copying.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Value<'a> {
@@ -161,34 +173,45 @@ impl<'b> Entries<'b> {
 
     #[inline]
     fn head(&mut self, tag: u8, name: Name<'_>) {
-        match name {
-            Name::Field(index) => self.short_head(tag, index),
-            Name::Part(part) => self.short_head(tag, PART | part as u16),
-            Name::Inline(name) => {
-                let name = &name[..name.len().min(usize::from(u16::MAX))];
-                self.short_head(tag, INLINE);
-                self.out.extend_from_slice(&(name.len() as u16).to_le_bytes());
-                self.out.extend_from_slice(name);
+        match name.code() {
+            Ok([low, high]) => self.out.extend_from_slice(&[tag, low, high]),
+            Err(name) => self.inline_head(tag, name),
+        }
+    }
+
+    fn inline_head(&mut self, tag: u8, name: &[u8]) {
+        let name = &name[..name.len().min(usize::from(u16::MAX))];
+        let [low, high] = INLINE.to_le_bytes();
+        self.out.extend_from_slice(&[tag, low, high]);
+        self.out.extend_from_slice(&(name.len() as u16).to_le_bytes());
+        self.out.extend_from_slice(name);
+    }
+
+    #[inline(always)]
+    fn eight(&mut self, tag: u8, name: Name<'_>, value: [u8; 8]) {
+        match name.code() {
+            // The most common entry by far: one copy of eleven bytes.
+            Ok([low, high]) => {
+                let [a, b, c, d, e, f, g, h] = value;
+                self.out.extend_from_slice(&[tag, low, high, a, b, c, d, e, f, g, h]);
+            }
+            Err(name) => {
+                self.inline_head(tag, name);
+                self.out.extend_from_slice(&value);
             }
         }
     }
 
-    #[inline]
-    fn short_head(&mut self, tag: u8, name: u16) {
-        let [low, high] = name.to_le_bytes();
-        self.out.extend_from_slice(&[tag, low, high]);
-    }
-
-    #[inline]
-    fn eight(&mut self, tag: u8, name: Name<'_>, value: [u8; 8]) {
-        if let Name::Field(index) = name {
-            // The most common entry by far: one copy of eleven bytes.
-            let [low, high] = index.to_le_bytes();
-            let [a, b, c, d, e, f, g, h] = value;
-            self.out.extend_from_slice(&[tag, low, high, a, b, c, d, e, f, g, h]);
-        } else {
-            self.head(tag, name);
-            self.out.extend_from_slice(&value);
+    /// The head of a text that is `length` bytes long.
+    #[inline(always)]
+    fn text_head(&mut self, name: Name<'_>, length: u32) {
+        let [a, b, c, d] = length.to_le_bytes();
+        match name.code() {
+            Ok([low, high]) => self.out.extend_from_slice(&[tag::TEXT, low, high, a, b, c, d]),
+            Err(name) => {
+                self.inline_head(tag::TEXT, name);
+                self.out.extend_from_slice(&[a, b, c, d]);
+            }
         }
     }
 
@@ -201,17 +224,17 @@ impl<'b> Entries<'b> {
         self.head(if value { tag::TRUE } else { tag::FALSE }, name);
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn u64(&mut self, name: Name<'_>, value: u64) {
         self.eight(tag::U64, name, value.to_le_bytes());
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn i64(&mut self, name: Name<'_>, value: i64) {
         self.eight(tag::I64, name, value.to_le_bytes());
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn f64(&mut self, name: Name<'_>, value: f64) {
         self.eight(tag::F64, name, value.to_le_bytes());
     }
@@ -230,10 +253,12 @@ impl<'b> Entries<'b> {
         self.eight(tag::DURATION, name, nanoseconds(value).to_le_bytes());
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn text(&mut self, name: Name<'_>, value: &str) {
-        self.head(tag::TEXT, name);
-        self.sized(value);
+        let kept = thread::cut(value, MAX_TEXT);
+        self.truncated |= kept.len() < value.len();
+        self.text_head(name, kept.len() as u32);
+        self.out.extend_from_slice(kept.as_bytes());
     }
 
     pub(crate) fn bytes(&mut self, name: Name<'_>, value: &[u8]) {
@@ -273,35 +298,30 @@ impl<'b> Entries<'b> {
     }
 
     /// What `value` shows as `Debug`, formatted here because it borrows.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn debug(&mut self, name: Name<'_>, value: &dyn fmt::Debug) {
         self.format(name, format_args!("{value:?}"));
     }
 
     /// A text made by the program's own code. If that code panics, the panic is the value.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn format(&mut self, name: Name<'_>, arguments: fmt::Arguments<'_>) {
         if let Some(literal) = arguments.as_str() {
             return self.text(name, literal);
         }
-        self.head(tag::TEXT, name);
-        self.formatted(arguments);
+        self.text_head(name, 0);
+        let start = self.out.len() - 4;
+        self.truncated |= format_limited(self.out, arguments);
+        self.patch_length(start);
     }
 
+    /// A text and, in front of it, its length.
     #[inline]
     fn formatted(&mut self, arguments: fmt::Arguments<'_>) {
-        let truncated = self.measured(|out| {
-            let start = out.len();
-            let mut text = LimitedText { out, room: MAX_TEXT, truncated: false };
-            // The buffer stays whole whatever the program's code does: at worst it holds half a text.
-            let outcome = catch_unwind(AssertUnwindSafe(|| text.write_fmt(arguments)));
-            let truncated = text.truncated;
-            if outcome.is_err() {
-                replace_by_note(out, start);
-            }
-            truncated
-        });
-        self.truncated |= truncated;
+        let start = self.out.len();
+        self.out.extend_from_slice(&[0; 4]);
+        self.truncated |= format_limited(self.out, arguments);
+        self.patch_length(start);
     }
 
     /// An error and every error behind it.
@@ -325,14 +345,6 @@ impl<'b> Entries<'b> {
     pub(crate) fn append(&mut self, entries: &[u8], truncated: bool) {
         self.out.extend_from_slice(entries);
         self.truncated |= truncated;
-    }
-
-    #[inline]
-    fn sized(&mut self, value: &str) {
-        let kept = thread::cut(value, MAX_TEXT);
-        self.truncated |= kept.len() < value.len();
-        self.out.extend_from_slice(&(kept.len() as u32).to_le_bytes());
-        self.out.extend_from_slice(kept.as_bytes());
     }
 
     /// Writes something and, in front of it, its length.
@@ -370,20 +382,34 @@ fn nanoseconds(value: Duration) -> u64 {
     u64::try_from(value.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// Appends what the program's own code writes, up to a limit. Whether it was cut there.
+#[inline]
+fn format_limited(out: &mut Vec<u8>, arguments: fmt::Arguments<'_>) -> bool {
+    let start = out.len();
+    let mut text = LimitedText { end: start + MAX_TEXT, out, truncated: false };
+    // The buffer stays whole whatever the program's code does: at worst it holds half a text.
+    let outcome = catch_unwind(AssertUnwindSafe(|| text.write_fmt(arguments).is_ok()));
+    let truncated = text.truncated;
+    if outcome.is_err() {
+        replace_by_note(out, start);
+    }
+    truncated
+}
+
 /// Takes formatted text up to a limit, and no more of it than that.
 struct LimitedText<'o> {
     out: &'o mut Vec<u8>,
-    room: usize,
+    /// Where the buffer must end.
+    end: usize,
     truncated: bool,
 }
 
 impl fmt::Write for LimitedText<'_> {
     #[inline]
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if text.len() > self.room {
+        if self.out.len() + text.len() > self.end {
             return self.write_last(text);
         }
-        self.room -= text.len();
         self.out.extend_from_slice(text.as_bytes());
         Ok(())
     }
@@ -392,8 +418,9 @@ impl fmt::Write for LimitedText<'_> {
 impl LimitedText<'_> {
     #[cold]
     fn write_last(&mut self, text: &str) -> fmt::Result {
-        self.out.extend_from_slice(thread::cut(text, self.room).as_bytes());
-        self.room = 0;
+        let room = self.end.saturating_sub(self.out.len());
+        self.out.extend_from_slice(thread::cut(text, room).as_bytes());
+        self.end = self.out.len();
         self.truncated = true;
         Err(fmt::Error)
     }
@@ -411,15 +438,6 @@ pub(crate) struct Header {
     pub(crate) truncated: bool,
     pub(crate) time: u64,
     pub(crate) callsite: u64,
-}
-
-/// Begins a record in an empty buffer: room for the header, then the thread's name.
-/// Returns where the entries begin.
-#[inline]
-pub(crate) fn begin(out: &mut Vec<u8>) -> usize {
-    out.extend_from_slice(&[0; HEADER]);
-    thread::append_name(out);
-    out.len()
 }
 
 /// Fills in the header. Entries are from `entries` to `context`, the context from there to the end.

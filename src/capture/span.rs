@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use crossbeam_utils::CachePadded;
@@ -16,20 +16,21 @@ use crossbeam_utils::CachePadded;
 use super::record;
 use super::thread;
 
-const SHARDS: usize = 64;
-/// Buffers a shard keeps for its next spans.
-const SPARE_BUFFERS: usize = 32;
-/// A buffer larger than this is not kept.
-const SPARE_BYTES: usize = 4096;
+/// Places for live spans. A span that finds its place taken by another goes to the overflow.
+const PLACES: usize = 512;
+const OVERFLOW_SHARDS: usize = 64;
+/// A buffer larger than this is not kept for the next span.
+const KEEP_BYTES: usize = 4096;
 
 /// A live span, as one layer sees it.
 #[derive(Debug, Default)]
 struct Live {
-    /// This span's part, then those of its parents: the innermost first.
+    /// 0 when the place is free; no span has that id.
+    id: u64,
+    /// This span's part, then those of its parents: the innermost first. The buffer stays for the next span.
     context: Vec<u8>,
-    parent: Option<u64>,
-    /// Some child has copied this context.
-    copied: bool,
+    /// 0 when there is none.
+    parent: u64,
     /// The table's epoch when the parents' parts were copied.
     epoch: u64,
     /// Rate at which it is timed; 0 when it is not.
@@ -39,27 +40,28 @@ struct Live {
     busy: u64,
     /// Threads inside it now.
     inside: u32,
+    /// Some child has copied this context.
+    copied: bool,
 }
 
 /// What a timed span leaves behind.
-#[derive(Debug)]
-pub(crate) struct Closed {
-    pub(crate) context: Vec<u8>,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Closed<'a> {
+    pub(crate) context: &'a [u8],
     pub(crate) rate: f64,
     pub(crate) created: u64,
     pub(crate) busy: u64,
 }
 
-#[derive(Default)]
-struct Shard {
-    live: HashMap<u64, Live, BuildHasherDefault<IdHasher>>,
-    spare: Vec<Vec<u8>>,
-}
+type Overflow = HashMap<u64, Live, BuildHasherDefault<IdHasher>>;
 
 /// The live spans of one layer.
 pub(crate) struct SpanTable {
     layer: u32,
-    shards: Box<[CachePadded<Mutex<Shard>>]>,
+    places: Box<[CachePadded<Mutex<Live>>]>,
+    overflow: Box<[Mutex<Overflow>]>,
+    /// Spans in the overflow.
+    overflown: AtomicUsize,
     /// Raised whenever a span whose context others have copied records a new value.
     epoch: AtomicU64,
 }
@@ -70,9 +72,13 @@ static TABLES: RwLock<Vec<Weak<SpanTable>>> = RwLock::new(Vec::new());
 impl SpanTable {
     pub(crate) fn new() -> Arc<SpanTable> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let layer = NEXT.fetch_add(1, Ordering::Relaxed);
-        let shards = (0..SHARDS).map(|_| CachePadded::default()).collect();
-        let table = Arc::new(SpanTable { layer, shards, epoch: AtomicU64::new(0) });
+        let table = Arc::new(SpanTable {
+            layer: NEXT.fetch_add(1, Ordering::Relaxed),
+            places: (0..PLACES).map(|_| CachePadded::default()).collect(),
+            overflow: (0..OVERFLOW_SHARDS).map(|_| Mutex::default()).collect(),
+            overflown: AtomicUsize::new(0),
+            epoch: AtomicU64::new(0),
+        });
         let mut tables = TABLES.write().unwrap_or_else(PoisonError::into_inner);
         tables.retain(|table| table.strong_count() > 0);
         tables.push(Arc::downgrade(&table));
@@ -85,21 +91,67 @@ impl SpanTable {
     }
 
     #[inline]
-    fn shard(&self, id: u64) -> MutexGuard<'_, Shard> {
-        let index = (id.wrapping_mul(MIX) >> 58) as usize % SHARDS;
-        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    fn place(&self, id: u64) -> MutexGuard<'_, Live> {
+        let index = (id.wrapping_mul(MIX) >> 55) as usize % PLACES;
+        self.places[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A span begins. `scratch` holds its own part; its parents' parts are added.
+    fn overflow(&self, id: u64) -> MutexGuard<'_, Overflow> {
+        let index = (id.wrapping_mul(MIX) >> 58) as usize % OVERFLOW_SHARDS;
+        self.overflow[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at a live span, under its lock.
     #[inline]
-    pub(crate) fn insert(&self, id: u64, parent: Option<u64>, rate: f64, now: u64, scratch: &mut Vec<u8>) {
+    fn with<R>(&self, id: u64, visit: impl FnOnce(&mut Live) -> R) -> Option<R> {
+        let mut place = self.place(id);
+        if place.id == id {
+            return Some(visit(&mut place));
+        }
+        drop(place);
+        if self.overflown.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        self.overflow(id).get_mut(&id).map(visit)
+    }
+
+    /// A span begins, with `own` as its part of the context.
+    #[inline]
+    pub(crate) fn insert(
+        &self,
+        id: u64,
+        parent: Option<u64>,
+        rate: f64,
+        now: u64,
+        own: &mut Vec<u8>,
+        start: usize,
+    ) {
         let epoch = self.epoch.load(Ordering::Acquire);
-        let parent = parent.filter(|&parent| self.append(parent, scratch, true));
-        let shard = &mut *self.shard(id);
-        let mut context = shard.spare.pop().unwrap_or_default();
-        context.extend_from_slice(scratch);
-        let live = Live { context, parent, epoch, rate, created: now, ..Live::default() };
-        shard.live.insert(id, live);
+        let parent = parent.filter(|&parent| self.append(parent, own, true)).unwrap_or(0);
+        let mut place = self.place(id);
+        if place.id != 0 {
+            drop(place);
+            return self.insert_into_overflow(Live {
+                id,
+                context: own[start..].to_vec(),
+                parent,
+                epoch,
+                rate,
+                created: now,
+                ..Live::default()
+            });
+        }
+        let mut context = std::mem::take(&mut place.context);
+        context.extend_from_slice(&own[start..]);
+        *place = Live { id, context, parent, epoch, rate, created: now, ..Live::default() };
+    }
+
+    #[cold]
+    fn insert_into_overflow(&self, live: Live) {
+        self.overflown.fetch_add(1, Ordering::AcqRel);
+        if self.overflow(live.id).insert(live.id, live).is_some() {
+            self.overflown.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 
     /// Appends a span's context to `out`; `false` when the span is not known here.
@@ -110,56 +162,56 @@ impl SpanTable {
 
     #[inline]
     fn append(&self, id: u64, out: &mut Vec<u8>, for_child: bool) -> bool {
-        let mut shard = self.shard(id);
-        let Some(live) = shard.live.get_mut(&id) else { return false };
-        live.copied |= for_child;
-        if live.epoch != self.epoch.load(Ordering::Acquire) && live.parent.is_some() {
-            drop(shard);
-            self.renew(id);
-            return self.append_as_is(id, out);
+        let epoch = self.epoch.load(Ordering::Acquire);
+        let fresh = self.with(id, |live| {
+            live.copied |= for_child;
+            let is_fresh = live.parent == 0 || live.epoch == epoch;
+            if is_fresh {
+                out.extend_from_slice(&live.context);
+            }
+            is_fresh
+        });
+        match fresh {
+            Some(true) => true,
+            Some(false) => {
+                self.renew(id);
+                self.with(id, |live| out.extend_from_slice(&live.context)).is_some()
+            }
+            None => false,
         }
-        out.extend_from_slice(&live.context);
-        true
-    }
-
-    fn append_as_is(&self, id: u64, out: &mut Vec<u8>) -> bool {
-        self.shard(id).live.get(&id).map(|live| out.extend_from_slice(&live.context)).is_some()
     }
 
     /// Collects the parents' parts of a span's context anew: one of them has recorded a value since.
     #[cold]
     fn renew(&self, id: u64) {
         let epoch = self.epoch.load(Ordering::Acquire);
-        let mut context = Vec::new();
-        let mut next = Some(id);
-        while let Some(id) = next {
-            let shard = self.shard(id);
-            let Some(live) = shard.live.get(&id) else { break };
-            context.extend_from_slice(&live.context[..record::first_span_len(&live.context)]);
-            next = live.parent;
+        let mut parents = Vec::new();
+        let mut next = self.with(id, |live| live.parent).unwrap_or(0);
+        while next != 0 {
+            let own_part = |live: &mut Live| {
+                parents.extend_from_slice(&live.context[..record::first_span_len(&live.context)]);
+                live.parent
+            };
+            next = self.with(next, own_part).unwrap_or(0);
         }
-        if let Some(live) = self.shard(id).live.get_mut(&id) {
-            // A value the span has recorded itself meanwhile must not be undone; the next reader comes here again.
-            let own = record::first_span_len(&live.context);
-            if live.context.get(..own) == context.get(..own) {
-                live.context = context;
-                live.epoch = epoch;
-            }
-        }
+        self.with(id, |live| {
+            live.context.truncate(record::first_span_len(&live.context));
+            live.context.extend_from_slice(&parents);
+            live.epoch = epoch;
+        });
     }
 
     /// A span records new values, given as entries.
     pub(crate) fn record(&self, id: u64, newer: &[u8]) {
-        let mut shard = self.shard(id);
-        let Shard { live, spare } = &mut *shard;
-        let Some(live) = live.get_mut(&id) else { return };
-        let mut context = spare.pop().unwrap_or_default();
-        let own = record::first_span_len(&live.context);
-        record::merge_span(&mut context, &live.context[..own], newer);
-        context.extend_from_slice(&live.context[own..]);
-        let older = std::mem::replace(&mut live.context, context);
-        give_back(spare, older);
-        if live.copied {
+        let copied = self.with(id, |live| {
+            let own = record::first_span_len(&live.context);
+            let mut context = Vec::with_capacity(live.context.len() + newer.len());
+            record::merge_span(&mut context, &live.context[..own], newer);
+            context.extend_from_slice(&live.context[own..]);
+            live.context = context;
+            live.copied
+        });
+        if copied == Some(true) {
             self.epoch.fetch_add(1, Ordering::AcqRel);
         }
     }
@@ -168,62 +220,72 @@ impl SpanTable {
     /// `false` when the span is not known here.
     #[inline]
     pub(crate) fn enter(&self, id: u64, now: impl FnOnce() -> u64) -> bool {
-        let mut shard = self.shard(id);
-        let Some(live) = shard.live.get_mut(&id) else { return false };
-        if live.rate > 0.0 {
-            live.inside += 1;
-            if live.inside == 1 {
-                live.entered_at = now();
+        let entered = self.with(id, |live| {
+            if live.rate > 0.0 {
+                live.inside += 1;
+                if live.inside == 1 {
+                    live.entered_at = now();
+                }
             }
-        }
-        true
+        });
+        entered.is_some()
     }
 
     /// A thread leaves the span.
     #[inline]
     pub(crate) fn exit(&self, id: u64, now: impl FnOnce() -> u64) {
-        if let Some(live) = self.shard(id).live.get_mut(&id) {
+        self.with(id, |live| {
             if live.inside > 0 {
                 live.inside -= 1;
                 if live.inside == 0 {
                     live.busy += now().saturating_sub(live.entered_at);
                 }
             }
-        }
+        });
     }
 
-    /// The span is over. What a timed one leaves goes to `closed`, which gives the buffer back.
+    /// The span is over; what it leaves is shown to `closed`, under its lock.
     #[inline]
-    pub(crate) fn remove(&self, id: u64, closed: impl FnOnce(&Closed)) {
-        if self.is_stale(id) {
+    pub(crate) fn remove<R>(&self, id: u64, closed: impl FnOnce(Closed<'_>) -> R) -> Option<R> {
+        if self.epoch.load(Ordering::Acquire) != 0 {
+            self.renew_if_stale(id);
+        }
+        let mut place = self.place(id);
+        if place.id != id {
+            drop(place);
+            return self.remove_from_overflow(id, closed);
+        }
+        let result = closed(place.closed());
+        place.id = 0;
+        place.context.clear();
+        place.context.shrink_to(KEEP_BYTES);
+        Some(result)
+    }
+
+    #[cold]
+    fn renew_if_stale(&self, id: u64) {
+        let epoch = self.epoch.load(Ordering::Acquire);
+        if self.with(id, |live| live.parent != 0 && live.epoch != epoch) == Some(true) {
             self.renew(id);
         }
-        let Some(live) = self.shard(id).live.remove(&id) else { return };
-        let Live { context, rate, created, busy, .. } = live;
-        let span = Closed { context, rate, created, busy };
-        if rate > 0.0 {
-            closed(&span);
-        }
-        give_back(&mut self.shard(id).spare, span.context);
     }
 
-    #[inline]
-    fn is_stale(&self, id: u64) -> bool {
-        let epoch = self.epoch.load(Ordering::Acquire);
-        epoch != 0
-            && self.shard(id).live.get(&id).is_some_and(|live| live.epoch != epoch && live.parent.is_some())
+    #[cold]
+    fn remove_from_overflow<R>(&self, id: u64, closed: impl FnOnce(Closed<'_>) -> R) -> Option<R> {
+        let live = self.overflow(id).remove(&id)?;
+        self.overflown.fetch_sub(1, Ordering::AcqRel);
+        Some(closed(live.closed()))
     }
 
     /// Whether the span is known here.
     pub(crate) fn contains(&self, id: u64) -> bool {
-        self.shard(id).live.contains_key(&id)
+        self.with(id, |_| ()).is_some()
     }
 }
 
-fn give_back(spare: &mut Vec<Vec<u8>>, mut buffer: Vec<u8>) {
-    if spare.len() < SPARE_BUFFERS && buffer.capacity() <= SPARE_BYTES {
-        buffer.clear();
-        spare.push(buffer);
+impl Live {
+    fn closed(&self) -> Closed<'_> {
+        Closed { context: &self.context, rate: self.rate, created: self.created, busy: self.busy }
     }
 }
 

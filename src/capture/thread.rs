@@ -4,8 +4,10 @@
 //! Everything is reached with `try_with`: in a thread-local destructor of the program a call finds none of it,
 //! and falls back to fresh memory. A call nested too deep (a `Debug` that logs) finds [`Scratch::take`] closed.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::record::HEADER;
 
 /// How deep a `Debug` that logs may nest into itself before its messages are dropped and counted.
 const MAX_DEPTH: u8 = 4;
@@ -22,9 +24,14 @@ pub(crate) struct Entered {
 }
 
 struct Local {
-    scratch: Cell<Vec<u8>>,
-    name: OnceCell<Box<str>>,
+    /// Taken out while a message is captured.
+    scratch: Cell<Option<Box<Buffer>>>,
+    /// A message has been captured on this thread, so an empty `scratch` is one in use.
+    has_begun: Cell<bool>,
+    buffer: Cell<Vec<u8>>,
     entered: RefCell<Vec<Entered>>,
+    /// The last of `entered`.
+    current: Cell<Option<Entered>>,
 }
 
 thread_local! {
@@ -33,12 +40,19 @@ thread_local! {
     static INDEX: Cell<usize> = const { Cell::new(usize::MAX) };
     static BRIDGING: Cell<bool> = const { Cell::new(false) };
     static LOCAL: Local = const {
-        Local { scratch: Cell::new(Vec::new()), name: OnceCell::new(), entered: RefCell::new(Vec::new()) }
+        Local {
+            scratch: Cell::new(None),
+            has_begun: Cell::new(false),
+            buffer: Cell::new(Vec::new()),
+            entered: RefCell::new(Vec::new()),
+            current: Cell::new(None),
+        }
     };
 }
 
 /// Marks the calling thread as one of this crate's own.
 pub(crate) fn mark_as_own() {
+    // Its scratch buffer stays empty for ever, so that every capture asks for the depth.
     DEPTH.set(OWN_THREAD);
 }
 
@@ -47,9 +61,15 @@ pub(crate) fn is_own() -> bool {
     DEPTH.get() == OWN_THREAD
 }
 
-/// Whether the calling thread is in the middle of capturing a message.
+/// Whether the calling thread is in the middle of capturing a message: its scratch buffer is in use.
 pub(crate) fn is_capturing() -> bool {
-    DEPTH.get() != 0
+    let is_taken = LOCAL.try_with(|local| {
+        let buffer = local.scratch.take();
+        let is_taken = buffer.is_none() && local.has_begun.get();
+        local.scratch.set(buffer);
+        is_taken
+    });
+    DEPTH.get() != 0 || is_taken.unwrap_or(false)
 }
 
 /// Runs `show`, which shows a `log` record that is captured already to the other layers of the stack.
@@ -88,28 +108,90 @@ fn assign_index() -> usize {
     index
 }
 
-/// The calling thread's scratch buffer, taken out for as long as one message is captured.
-pub(crate) struct Scratch {
+/// What a message is captured in. It begins with what every record of the thread begins with, room for the header
+/// and the thread's name; the message goes behind that.
+struct Buffer {
     bytes: Vec<u8>,
+    prefix: usize,
+    is_nested: bool,
+}
+
+/// A buffer one message is captured in: the calling thread's own, or a fresh one when that is in use.
+pub(crate) struct Scratch {
+    /// Always there, until it is dropped.
+    buffer: Option<Box<Buffer>>,
 }
 
 impl Scratch {
-    /// The scratch buffer, empty; `None` on this crate's own threads and when nested too deep.
+    /// `None` on this crate's own threads and when nested too deep.
     #[inline]
     pub(crate) fn take() -> Option<Scratch> {
+        match LOCAL.try_with(|local| local.scratch.take()) {
+            Ok(Some(buffer)) => Some(Scratch { buffer: Some(buffer) }),
+            _ => Scratch::fresh(),
+        }
+    }
+
+    /// The first of the thread, or one nested in another: its own is in use.
+    #[cold]
+    #[inline(never)]
+    fn fresh() -> Option<Scratch> {
         let depth = DEPTH.get();
         if depth >= MAX_DEPTH {
             return None;
         }
-        DEPTH.set(depth + 1);
-        Some(Scratch { bytes: take_buffer() })
+        let is_nested = LOCAL.try_with(|local| local.has_begun.replace(true)).unwrap_or(true);
+        DEPTH.set(depth + u8::from(is_nested));
+        let mut bytes = vec![0; HEADER];
+        bytes.extend_from_slice(thread_name().as_bytes());
+        let buffer = Buffer { prefix: bytes.len(), bytes, is_nested };
+        Some(Scratch { buffer: Some(Box::new(buffer)) })
+    }
+
+    /// What is captured so far, and where it begins.
+    #[inline]
+    pub(crate) fn parts(&mut self) -> (&mut Vec<u8>, usize) {
+        match &mut self.buffer {
+            Some(buffer) => (&mut buffer.bytes, buffer.prefix),
+            None => unreachable!("the buffer is taken out by `drop` only"),
+        }
+    }
+}
+
+/// A nested buffer goes; one that has grown large gets small again.
+#[cold]
+#[inline(never)]
+fn put_back_rarely(mut buffer: Box<Buffer>) {
+    if buffer.is_nested {
+        DEPTH.set(DEPTH.get().saturating_sub(1));
+    } else {
+        buffer.bytes.shrink_to(KEEP_BYTES);
+        put_back(buffer);
+    }
+}
+
+#[inline]
+fn put_back(buffer: Box<Buffer>) {
+    let _ = LOCAL.try_with(|local| local.scratch.set(Some(buffer)));
+}
+
+impl Drop for Scratch {
+    #[inline]
+    fn drop(&mut self) {
+        let Some(mut buffer) = self.buffer.take() else { return };
+        buffer.bytes.truncate(buffer.prefix);
+        if buffer.is_nested || buffer.bytes.capacity() > KEEP_BYTES {
+            put_back_rarely(buffer);
+        } else {
+            put_back(buffer);
+        }
     }
 }
 
 /// A buffer for values that are put together over several calls, without being in the middle of a message.
 #[inline]
 pub(crate) fn take_buffer() -> Vec<u8> {
-    LOCAL.try_with(|local| local.scratch.take()).unwrap_or_default()
+    LOCAL.try_with(|local| local.buffer.take()).unwrap_or_default()
 }
 
 /// Gives a buffer back for the next message.
@@ -117,41 +199,11 @@ pub(crate) fn take_buffer() -> Vec<u8> {
 pub(crate) fn put_buffer(mut bytes: Vec<u8>) {
     if bytes.capacity() <= KEEP_BYTES {
         bytes.clear();
-        // A nested call has put its own buffer back meanwhile; the outer one replaces it.
-        let _ = LOCAL.try_with(|local| local.scratch.set(bytes));
+        let _ = LOCAL.try_with(|local| local.buffer.set(bytes));
     }
 }
 
-impl std::ops::Deref for Scratch {
-    type Target = Vec<u8>;
-
-    #[inline]
-    fn deref(&self) -> &Vec<u8> {
-        &self.bytes
-    }
-}
-
-impl std::ops::DerefMut for Scratch {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
-    }
-}
-
-impl Drop for Scratch {
-    #[inline]
-    fn drop(&mut self) {
-        DEPTH.set(DEPTH.get().saturating_sub(1));
-        put_buffer(std::mem::take(&mut self.bytes));
-    }
-}
-
-/// Appends the calling thread's name: its own, else `ThreadId(7)`; nothing when the thread is all but gone.
-#[inline]
-pub(crate) fn append_name(out: &mut Vec<u8>) {
-    let _ = LOCAL.try_with(|local| out.extend_from_slice(local.name.get_or_init(thread_name).as_bytes()));
-}
-
+/// The calling thread's name: its own, else `ThreadId(7)`.
 fn thread_name() -> Box<str> {
     const LONGEST: usize = 64;
     let thread = std::thread::current();
@@ -174,16 +226,23 @@ pub(crate) fn cut(text: &str, longest: usize) -> &str {
 /// The span a layer has entered last on this thread and not left yet.
 #[inline]
 pub(crate) fn current_span(layer: u32) -> Option<u64> {
-    with_entered(|entered| match entered.last() {
-        Some(last) if last.layer == layer => Some(last.span),
-        _ => entered.iter().rev().find(|one| one.layer == layer).map(|one| one.span),
-    })
-    .flatten()
+    match current_of_any() {
+        Some(current) if current.layer == layer => Some(current.span),
+        None => None,
+        Some(_) => current_among_others(layer),
+    }
+}
+
+/// Several layers enter the same spans.
+#[cold]
+fn current_among_others(layer: u32) -> Option<u64> {
+    with_entered(|entered| entered.iter().rev().find(|one| one.layer == layer).map(|one| one.span)).flatten()
 }
 
 /// The span any layer has entered last on this thread and not left yet.
+#[inline]
 pub(crate) fn current_of_any() -> Option<Entered> {
-    with_entered(|entered| entered.last().copied()).flatten()
+    LOCAL.try_with(|local| local.current.get()).unwrap_or(None)
 }
 
 /// A layer enters a span.
@@ -196,7 +255,9 @@ pub(crate) fn enter(one: Entered) {
 #[inline]
 pub(crate) fn exit(one: Entered) {
     with_entered(|entered| {
-        if let Some(position) = entered.iter().rposition(|&other| other == one) {
+        if entered.last() == Some(&one) {
+            entered.pop();
+        } else if let Some(position) = entered.iter().rposition(|&other| other == one) {
             entered.remove(position);
         }
     });
@@ -204,10 +265,13 @@ pub(crate) fn exit(one: Entered) {
 
 #[inline]
 fn with_entered<R>(visit: impl FnOnce(&mut Vec<Entered>) -> R) -> Option<R> {
-    LOCAL
-        .try_with(|local| local.entered.try_borrow_mut().ok().map(|mut entered| visit(&mut entered)))
-        .ok()
-        .flatten()
+    let visited = LOCAL.try_with(|local| {
+        let mut entered = local.entered.try_borrow_mut().ok()?;
+        let result = visit(&mut entered);
+        local.current.set(entered.last().copied());
+        Some(result)
+    });
+    visited.ok().flatten()
 }
 
 #[cfg(test)]
@@ -216,13 +280,29 @@ mod tests {
 
     #[test]
     fn nested_captures_get_a_buffer_each_until_they_are_too_deep() {
-        let mut held: Vec<_> = (0..MAX_DEPTH).map(|_| Scratch::take().expect("not too deep")).collect();
-        held[0].push(1);
-        assert!(held[1].is_empty());
+        let mut held: Vec<_> = (0..=MAX_DEPTH).map(|_| Scratch::take().expect("not too deep")).collect();
+        held[0].parts().0.push(1);
+        let (second, start) = held[1].parts();
+        assert_eq!(second.len(), start);
         assert!(Scratch::take().is_none());
+        assert!(is_capturing());
+        held.reverse();
         held.clear();
         assert!(!is_capturing());
-        assert!(Scratch::take().is_some_and(|scratch| scratch.is_empty()));
+        let mut again = Scratch::take().expect("not nested");
+        let (bytes, start) = again.parts();
+        assert_eq!(bytes.len(), start);
+    }
+
+    #[test]
+    fn this_crates_own_threads_capture_nothing() {
+        std::thread::spawn(|| {
+            mark_as_own();
+            assert!(is_own());
+            assert!(Scratch::take().is_none());
+        })
+        .join()
+        .expect("no panic");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::record::{Entries, Name};
 
 fn name(field: &Field) -> Name<'static> {
     // A callsite has at most 32 fields, or as many as somebody wrote by hand into a macro-free callsite.
-    Name::Field(field.index().min(0x7FFF) as u16)
+    Name::Field(field.index() as u16 & 0x7FFF)
 }
 
 /// Takes every value of a span, or of an event that is only a message and fields.

@@ -166,7 +166,7 @@ impl Queue {
     }
 
     /// Takes a record that makes `messages` messages of this severity, or counts why not.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&self, record: &[u8], severity: u8, messages: u64) {
         if self.process.was_forked() {
             return self.counters.turned_away(LossReason::Forked, messages);

@@ -4,8 +4,8 @@ use super::*;
 use proptest::prelude::*;
 
 fn record(write: impl FnOnce(&mut Entries<'_>)) -> Vec<u8> {
-    let mut out = Vec::new();
-    let entries = begin(&mut out);
+    let mut out = vec![0; HEADER];
+    let entries = out.len();
     let mut writer = Entries::new(&mut out);
     write(&mut writer);
     let truncated = writer.truncated();

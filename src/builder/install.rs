@@ -184,6 +184,8 @@ impl Builder {
 
 /// What stands before every layer of the stack that `init` makes.
 #[cfg(feature = "tracing")]
+// There is one of these in a program.
+#[allow(clippy::large_enum_variant)]
 enum StackFilter {
     /// Directives without spans and fields, which need to know nothing of spans: 160 instructions a span less.
     Targets(Targets),

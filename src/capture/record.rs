@@ -474,10 +474,48 @@ fn shorten(out: &mut Vec<u8>, entries: usize, context: usize) -> usize {
         }
     }
     let new_context = out.len();
-    if new_context + old.len() - context <= MAX_RECORD {
-        out.extend_from_slice(&old[context..]);
-    }
+    append_innermost(out, &old[context..], MAX_RECORD);
     new_context
+}
+
+/// The context of a span is no longer than this: a context in every span of a deep nest would be a lot of memory.
+const MAX_CONTEXT: usize = 16 * 1024;
+/// Stands, as the outermost span of a context, for those that were left out.
+const LEFT_OUT: [u8; 12] = [0; 12];
+
+/// Makes a context, which begins at `start`, short enough for a span to keep: the outermost spans are left out, never
+/// the span's own part.
+#[inline]
+pub(crate) fn limit_context(buffer: &mut Vec<u8>, start: usize) {
+    if buffer.len() - start > MAX_CONTEXT {
+        leave_out_outermost(buffer, start);
+    }
+}
+
+#[cold]
+fn leave_out_outermost(buffer: &mut Vec<u8>, start: usize) {
+    let whole = buffer.split_off(start);
+    let own = first_span_len(&whole);
+    buffer.extend_from_slice(&whole[..own]);
+    append_innermost(buffer, &whole[own..], start + MAX_CONTEXT.max(own + LEFT_OUT.len()));
+}
+
+/// Appends what fits of a context into `limit` bytes, and what stands for the rest.
+fn append_innermost(out: &mut Vec<u8>, mut context: &[u8], limit: usize) {
+    if out.len() + context.len() <= limit {
+        return out.extend_from_slice(context);
+    }
+    while !context.is_empty() {
+        let (span, outer) = context.split_at(first_span_len(context));
+        if span.is_empty() || out.len() + span.len() + LEFT_OUT.len() > limit {
+            break;
+        }
+        out.extend_from_slice(span);
+        context = outer;
+    }
+    if out.len() + LEFT_OUT.len() <= limit {
+        out.extend_from_slice(&LEFT_OUT);
+    }
 }
 
 impl Entries<'_> {

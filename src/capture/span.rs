@@ -128,6 +128,7 @@ impl SpanTable {
     ) {
         let epoch = self.epoch.load(Ordering::Acquire);
         let parent = parent.filter(|&parent| self.append(parent, own, true)).unwrap_or(0);
+        record::limit_context(own, start);
         let mut place = self.place(id);
         if place.id != 0 {
             drop(place);
@@ -197,6 +198,7 @@ impl SpanTable {
         self.with(id, |live| {
             live.context.truncate(record::first_span_len(&live.context));
             live.context.extend_from_slice(&parents);
+            record::limit_context(&mut live.context, 0);
             live.epoch = epoch;
         });
     }

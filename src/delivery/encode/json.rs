@@ -49,6 +49,8 @@ struct Prepared {
     name: Vec<u8>,
     /// `target`, `module`, `file` and `line`, as far as they are wanted, each followed by a comma.
     origin: Vec<u8>,
+    /// No span, but what stands for those that were left out.
+    is_left_out: bool,
     /// The index of an event's message.
     message: Option<u16>,
     #[cfg(feature = "tracing")]
@@ -188,7 +190,12 @@ impl JsonEncoder {
 
     #[cold]
     fn prepare(&mut self, callsite: u64) -> usize {
-        let prepared = Prepared::new(callsite, &mut self.names, &self.style);
+        let mut prepared = Prepared::new(callsite, &mut self.names, &self.style);
+        if callsite == 0 {
+            // Stands for outer spans that were left out of a context.
+            prepared.name = b"...".to_vec();
+            prepared.is_left_out = true;
+        }
         self.prepared.push(prepared);
         let index = self.prepared.len() - 1;
         self.indices.insert(callsite, index);
@@ -370,6 +377,7 @@ impl Prepared {
             keys,
             name,
             origin: origin(metadata, style.origin),
+            is_left_out: false,
             message: message.and_then(|index| u16::try_from(index).ok()),
             callsite: Some(callsite),
             plain: callsite.is_plain(),
@@ -660,7 +668,7 @@ impl Fields<'_> {
                 self.path(prepared, spans, out);
             }
         }
-        if record.header.truncated {
+        if record.header.truncated || spans.last().is_some_and(|&outermost| prepared[outermost].is_left_out) {
             self.truncated(out);
         }
     }

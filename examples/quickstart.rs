@@ -3,39 +3,61 @@
 //!
 //! `cargo run --example quickstart --features router`
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
 
 use tracing::{debug, error, info, info_span, instrument, warn};
-use tracing_metlog::router::{Config, Input, Matcher, Output, Route, Router};
+use tracing_metlog::router::{Color, Config, Input, Matcher, Output, Route, Router};
+use tracing_metlog::Message;
 
 fn main() -> Result<(), Box<dyn Error>> {
     // In real life the router is a process of its own: `metlog-router`, rsyslog, Vector, ...
     let (received, capture) = Output::capture();
-    let console = Output::from_str("console")?;
     let config = Config::new()
         .input(Input::tcp("127.0.0.1:0"))
-        .route(Route::new(Matcher::any(), console))
+        .route(Route::new(Matcher::any(), Output::console(Color::Auto)))
         .route(Route::new(Matcher::any(), received));
     let router = Router::start(config)?;
 
-    // In real life this is the one line, `let _metlog = tracing_metlog::init();`.
-    let metlog =
-        tracing_metlog::builder().logger("quickstart").router(&router.addresses()[0]).filter("debug").init();
+    // In real life this is the one line, `let _metlog = tracing_metlog::init();`. Here it says where the router
+    // is, and leaves out where each line stands in the source, so that lines stay short.
+    let metlog = tracing_metlog::builder()
+        .logger("quickstart")
+        .router(&router.addresses()[0])
+        .filter("debug")
+        .module(false)
+        .file(false)
+        .line(false)
+        .init();
 
     serve();
     metlog.client().gauge("workers.idle", 3);
 
+    // A real program only drops the guard. `finish` does the same and gives the account.
     let stats = metlog.finish();
     let counters = router.shutdown(Duration::from_secs(5));
-    println!("\nThe router received:\n{counters}");
+    println!("\nOf each type that arrived, the last one:");
+    show_types(&capture.messages());
+    println!("\nThe router's account:\n{counters}");
+    println!("\nThe program's account:");
     assert_eq!(capture.messages().len() as u64, stats.delivered, "every message delivered was received");
     println!("{stats}");
     Ok(())
+}
+
+fn show_types(messages: &[Message]) {
+    let mut types: BTreeMap<&str, (usize, &Message)> = BTreeMap::new();
+    for message in messages {
+        let entry = types.entry(&message.r#type).or_insert((0, message));
+        *entry = (entry.0 + 1, message);
+    }
+    for (name, (count, last)) in types {
+        println!("{count:>4} {name:<10} {}", last.to_json());
+    }
 }
 
 fn serve() {

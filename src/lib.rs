@@ -105,6 +105,7 @@ pub use stats::{DestinationStats, LossReason, Losses, Stats};
 /// # Panics
 /// When a variable holds what it must not, or another subscriber or logger is installed: see [`try_init`].
 #[cfg(any(feature = "tracing", feature = "log"))]
+#[track_caller]
 pub fn init() -> Guard {
     builder().init()
 }

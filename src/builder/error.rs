@@ -10,7 +10,7 @@ use crate::delivery::address::AddressError;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// A router's address is none.
+    /// A router's address cannot be read.
     Address {
         /// `Builder::router`, or the variable's name.
         origin: &'static str,
@@ -75,8 +75,10 @@ pub enum InitError {
     /// The program has a `tracing` subscriber already: add the layer of
     /// [`Builder::build`](crate::Builder::build) to it instead.
     TracingTaken,
-    /// The program has a `log` logger already: pass it to [`MetlogLogger::wrap`](crate::MetlogLogger::wrap), or
-    /// install it after.
+    /// The program has a `log` logger already. Do not install that one, but pass it to
+    /// [`MetlogLogger::wrap`](crate::MetlogLogger::wrap). If it is the one of `tracing-log`, which
+    /// `tracing_subscriber`'s own `init` installs, use [`Builder::build`](crate::Builder::build) alone: its layer gets
+    /// `log` records that way.
     LogTaken,
 }
 
@@ -85,12 +87,13 @@ impl fmt::Display for InitError {
         match self {
             InitError::Build(error) => error.fmt(formatter),
             InitError::TracingTaken => formatter.write_str(
-                "a global `tracing` subscriber is installed already; add the layer of \
-                 `tracing_metlog::builder().build()` to it, or call `init` before it",
+                "a global `tracing` subscriber is installed already; instead of calling `init`, add the layer of \
+                 `tracing_metlog::builder().build()` to that subscriber's stack",
             ),
             InitError::LogTaken => formatter.write_str(
-                "a global `log` logger is installed already; call `init` before it, or use \
-                 `tracing_metlog::builder().build()` and `.build_logger()` and install what you need",
+                "a global `log` logger is installed already; instead of calling `init`, wrap that logger \
+                 (`tracing_metlog::builder().build_logger()` and `MetlogLogger::wrap`), or, if it is `LogTracer`, \
+                 add the layer of `tracing_metlog::builder().build()` to the stack",
             ),
         }
     }

@@ -134,6 +134,7 @@ impl Builder {
     ///
     /// # Panics
     /// When [`try_init`](Builder::try_init) would give an error, with its text.
+    #[track_caller]
     pub fn init(self) -> Guard {
         match self.try_init() {
             Ok(guard) => guard,
@@ -184,9 +185,11 @@ impl Builder {
 
 /// What stands before every layer of the stack that `init` makes.
 #[cfg(feature = "tracing")]
+// There is one of these in a program.
+#[allow(clippy::large_enum_variant)]
 enum StackFilter {
     /// Directives without spans and fields, which need to know nothing of spans: 160 instructions a span less.
-    Targets(Targets),
+    Targets(Box<Targets>),
     #[cfg(feature = "env-filter")]
     Spans(Box<tracing_subscriber::EnvFilter>),
 }
@@ -201,7 +204,11 @@ impl StackFilter {
                 .map(|filter| StackFilter::Spans(Box::new(filter)))
                 .map_err(|error| directives.error(error));
         }
-        directives.text.parse().map(StackFilter::Targets).map_err(|error| directives.error(error))
+        directives
+            .text
+            .parse()
+            .map(|filter| StackFilter::Targets(Box::new(filter)))
+            .map_err(|error| directives.error(error))
     }
 
     fn install<L>(self, layer: L) -> Result<(), InitError>
@@ -210,6 +217,7 @@ impl StackFilter {
     {
         let installed = match self {
             StackFilter::Targets(filter) => {
+                let filter = *filter;
                 tracing::subscriber::set_global_default(Registry::default().with(layer.and_then(filter)))
             }
             #[cfg(feature = "env-filter")]

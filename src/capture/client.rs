@@ -377,7 +377,11 @@ values! {
     [] Cow<'_, str>: |this, name, entries| entries.text(name, this);
     [] fmt::Arguments<'_>: |this, name, entries| entries.format(name, *this);
     [] Duration: |this, name, entries| entries.duration(name, *this);
-    [] serde_json::Value: |this, name, entries| Json(this).write(name, entries);
+    [] serde_json::Value: |this, name, entries| match this {
+        // Text is text, also where there are no quotes around it: in a payload.
+        serde_json::Value::String(text) => entries.text(name, text),
+        other => Json(other).write(name, entries),
+    };
     [T: FieldValue] Option<T>: |this, name, entries| match this {
         Some(value) => value.write(name, entries),
         None => entries.null(name),

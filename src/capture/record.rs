@@ -479,12 +479,14 @@ fn shorten(out: &mut Vec<u8>, entries: usize, context: usize) -> usize {
 }
 
 /// The context of a span is no longer than this: a context in every span of a deep nest would be a lot of memory.
+#[cfg(feature = "tracing")]
 const MAX_CONTEXT: usize = 16 * 1024;
 /// Stands, as the outermost span of a context, for those that were left out.
 const LEFT_OUT: [u8; 12] = [0; 12];
 
 /// Makes a context, which begins at `start`, short enough for a span to keep: the outermost spans are left out, never
 /// the span's own part.
+#[cfg(feature = "tracing")]
 #[inline]
 pub(crate) fn limit_context(buffer: &mut Vec<u8>, start: usize) {
     if buffer.len() - start > MAX_CONTEXT {
@@ -492,6 +494,7 @@ pub(crate) fn limit_context(buffer: &mut Vec<u8>, start: usize) {
     }
 }
 
+#[cfg(feature = "tracing")]
 #[cold]
 fn leave_out_outermost(buffer: &mut Vec<u8>, start: usize) {
     let whole = buffer.split_off(start);
@@ -604,6 +607,7 @@ pub(crate) fn time_of(bytes: &[u8]) -> Option<u64> {
 }
 
 /// Begins the part of a context that belongs to one span; its entries follow.
+#[cfg(feature = "tracing")]
 #[inline]
 pub(crate) fn begin_span(out: &mut Vec<u8>, callsite: u64) -> usize {
     out.extend_from_slice(&callsite.to_le_bytes());
@@ -612,6 +616,7 @@ pub(crate) fn begin_span(out: &mut Vec<u8>, callsite: u64) -> usize {
 }
 
 /// Ends the part begun by [`begin_span`], whose entries began at `entries`.
+#[cfg(feature = "tracing")]
 #[inline]
 pub(crate) fn finish_span(out: &mut [u8], entries: usize) {
     let length = (out.len() - entries) as u32;
@@ -619,6 +624,7 @@ pub(crate) fn finish_span(out: &mut [u8], entries: usize) {
 }
 
 /// One span's part of a context, with `newer` values in place of those it had.
+#[cfg(feature = "tracing")]
 pub(crate) fn merge_span(out: &mut Vec<u8>, older: &[u8], newer: &[u8]) {
     let mut reader = Reader(older);
     let callsite = reader.u64().unwrap_or_default();
@@ -634,6 +640,7 @@ pub(crate) fn merge_span(out: &mut Vec<u8>, older: &[u8], newer: &[u8]) {
 }
 
 /// The callsite of the innermost span of a context.
+#[cfg(feature = "tracing")]
 pub(crate) fn first_callsite(context: &[u8]) -> u64 {
     Reader(context).u64().unwrap_or_default()
 }

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::capture::thread;
@@ -90,6 +90,8 @@ pub(crate) struct Pipeline {
     /// Whether panics are sent.
     pub(crate) panics: bool,
     closed: AtomicBool,
+    /// What the first call of `close` waits for, and until when.
+    closing: OnceLock<(Arc<Latch>, Instant)>,
 }
 
 /// Every pipeline of the process, for those that know none: `flush`, exit, panics.
@@ -119,6 +121,7 @@ impl Pipeline {
             flush_timeout,
             panics,
             closed,
+            closing: OnceLock::new(),
         });
         let mut pipelines = PIPELINES.lock().unwrap_or_else(PoisonError::into_inner);
         pipelines.retain(|pipeline| pipeline.strong_count() > 0);
@@ -169,16 +172,19 @@ impl Pipeline {
         Flushed { delivered: stats.delivered, lost: stats.lost.total(), pending }
     }
 
-    /// Delivers what there is and ends the worker; only the first call does anything.
+    /// Delivers what there is and ends the worker. A second call waits for the first one: it may come from a thread
+    /// that is about to end the process.
     pub(crate) fn close(&self, timeout: Duration) {
-        if self.closed.swap(true, Ordering::AcqRel) || self.queue.was_forked() || thread::is_own() {
+        if self.queue.was_forked() || thread::is_own() {
             return;
         }
-        let deadline = deadline(timeout);
-        let latch = Arc::new(Latch::default());
-        if self.queue.call(Call::Close { done: Arc::clone(&latch), deadline }, deadline) {
-            latch.wait(deadline);
+        let (latch, deadline) = self.closing.get_or_init(|| (Arc::new(Latch::default()), deadline(timeout)));
+        if !self.closed.swap(true, Ordering::AcqRel)
+            && !self.queue.call(Call::Close { done: Arc::clone(latch), deadline: *deadline }, *deadline)
+        {
+            latch.open();
         }
+        latch.wait(*deadline);
     }
 }
 

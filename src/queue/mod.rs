@@ -264,7 +264,8 @@ impl Queue {
         let deadline = match self.when_full {
             WhenFull::DropNewest | WhenFull::DropOldest => return Some(LossReason::QueueFull),
             WhenFull::Block => None,
-            WhenFull::BlockFor(patience) => Some(Instant::now() + patience),
+            // A patience too long to be added has no end.
+            WhenFull::BlockFor(patience) => Instant::now().checked_add(patience),
         };
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let _ = self.calls.try_send(Call::Wake);

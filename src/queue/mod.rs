@@ -339,7 +339,11 @@ impl Queue {
 
     /// Messages that were made so far, those turned away included.
     pub(crate) fn emitted(&self) -> u64 {
-        self.lanes.iter().map(|lane| lane.emitted).sum::<u64>() + self.counters.emitted_elsewhere()
+        let in_lanes: u64 = match self.was_forked() {
+            false => self.lanes.iter().map(|lane| lane.emitted).sum(),
+            true => self.lanes.iter_unlocked().map(|lane| lane.emitted).sum(),
+        };
+        in_lanes + self.counters.emitted_elsewhere()
     }
 }
 

@@ -241,6 +241,10 @@ impl Worker {
     fn pause_when_idle(&mut self, has_room: bool) -> Duration {
         if !has_room || !self.flushes.is_empty() || self.queue.is_waited_for() {
             return LINGER;
+        // The only destination says when it is due; of several, one that has room again says nothing.
+        if !has_room && self.outlets.len() == 1 {
+            return LONGEST_SLEEP;
+        }
         }
         self.idle_visits = self.idle_visits.saturating_add(1);
         match IDLE_STEPS.iter().find(|(visits, _)| self.idle_visits <= *visits) {

@@ -90,7 +90,8 @@ pub(crate) enum Call {
 /// an `atexit` handler, when a thread has little else left.
 #[derive(Debug, Default)]
 pub(crate) struct Latch {
-    open: Mutex<bool>,
+    /// Whether what was waited for came about, once that is known.
+    open: Mutex<Option<bool>>,
     opened: std::sync::Condvar,
 }
 

@@ -81,9 +81,27 @@ pub(crate) enum Call {
     /// A lane the worker found empty has a record again.
     Wake,
     /// Deliver what is queued now, then say so.
-    Flush(Arc<Latch>),
+    Flush(Waiter),
     /// The same, and then end. `give_up` is when to give up on destinations that do not answer.
-    Close { done: Arc<Latch>, deadline: Instant },
+    Close { done: Waiter, deadline: Instant },
+}
+
+/// Somebody waits for this latch. It is opened at the latest when this is dropped: also when the worker ends, and
+/// never comes to a call that was made a moment before.
+#[derive(Debug)]
+pub(crate) struct Waiter(pub(crate) Arc<Latch>);
+
+impl Waiter {
+    /// Whether the one who waits has given up.
+    pub(crate) fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.0.open_with(false);
+    }
 }
 
 /// Opened once, waited for with a deadline. No more than a lock and a condition, because it is also waited for in
@@ -97,21 +115,27 @@ pub(crate) struct Latch {
 
 impl Latch {
     pub(crate) fn open(&self) {
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.open_with(true);
+    }
+
+    fn open_with(&self, outcome: bool) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(outcome);
         self.opened.notify_all();
     }
 
-    /// Whether it was opened before `deadline`.
+    /// Whether it was opened before `deadline`, and not because nobody was left to do what is waited for.
     pub(crate) fn wait(&self, deadline: Instant) -> bool {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*open {
+        loop {
+            if let Some(outcome) = *open {
+                return outcome;
+            }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
             open = self.opened.wait_timeout(open, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        true
     }
 }
 
@@ -149,7 +173,8 @@ impl Queue {
             // There is room for exactly as many.
             let _ = free.0.try_send(Chunk::new());
         }
-        let (calls, called) = crossbeam_channel::bounded(64);
+        // Never full; and of this kind only, calls nobody answered are dropped with the receiver, not with the sender.
+        let (calls, called) = crossbeam_channel::unbounded();
         let queue = Queue {
             lanes,
             when_full,
@@ -190,8 +215,14 @@ impl Queue {
     fn wake(&self, mut lane: MutexGuard<'_, Lane>) {
         lane.armed = false;
         drop(lane);
-        // If there is no room for the call, there are others that wake the worker.
-        let _ = self.calls.try_send(Call::Wake);
+        self.ring();
+    }
+
+    /// Wakes the worker, unless it has a call to answer anyway: a busy producer's calls must leave room for a flush.
+    fn ring(&self) {
+        if self.calls.is_empty() {
+            let _ = self.calls.try_send(Call::Wake);
+        }
     }
 
     /// The lane has no chunk, or a full one.
@@ -219,7 +250,7 @@ impl Queue {
             }
         };
         if armed || self.is_low() {
-            let _ = self.calls.try_send(Call::Wake);
+            self.ring();
         }
         if let Some(reason) = lost {
             self.counters.turned_away(reason, messages);
@@ -269,7 +300,7 @@ impl Queue {
             WhenFull::BlockFor(patience) => Instant::now().checked_add(patience),
         };
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        let _ = self.calls.try_send(Call::Wake);
+        self.ring();
         let outcome = self.wait_for_chunk(lane, record, messages, deadline);
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         outcome.err()

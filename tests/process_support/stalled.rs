@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -12,12 +13,18 @@ use tracing_metlog::{Batch, Capture, Framing, Transport};
 #[derive(Clone, Default)]
 pub struct Gate {
     open: Arc<(Mutex<bool>, Condvar)>,
+    asked: Arc<AtomicBool>,
     pub capture: Capture,
 }
 
 impl Gate {
     pub fn shut() -> Gate {
         Gate::default()
+    }
+
+    /// Whether somebody stands before it.
+    pub fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
     }
 
     pub fn release(&self) {
@@ -32,6 +39,7 @@ impl Transport for Gate {
     }
 
     fn send(&mut self, batch: &mut Batch, deadline: Instant) -> io::Result<()> {
+        self.asked.store(true, Ordering::Release);
         let left = deadline.saturating_duration_since(Instant::now());
         let open = self.open.0.lock().expect("whole");
         let open = *self.open.1.wait_timeout_while(open, left, |open| !*open).expect("whole").0;

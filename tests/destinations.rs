@@ -360,7 +360,7 @@ fn a_transport_that_fails_is_tried_again() {
 
 #[test]
 fn a_transport_that_settles_nothing_and_says_all_is_well_is_tried_again() {
-    scripted(3, "sent nothing", |call, _| (call < 3).then(|| Ok(())));
+    scripted(3, "sent nothing", |call, _| (call < 3).then_some(Ok(())));
 }
 
 #[test]

@@ -130,11 +130,11 @@ fn build_and_drop() {
     };
     let alive = child::router();
     let two = [alive.clone(), String::from("udp://127.0.0.1:9")];
-    once(&[alive.clone()]);
+    once(std::slice::from_ref(&alive));
     once(&two);
     let before = held();
     for round in 0..100 {
-        once(&[alive.clone()]);
+        once(std::slice::from_ref(&alive));
         once(&two);
         // The thread says that it is done a moment before it is gone.
         process_support::eventually("the threads are gone", || held().0 <= before.0);

@@ -1,6 +1,6 @@
 //! A flush delivers what was made before it and keeps its time: under a busy producer, with a receiver that is
 //! stuck or gone, from several threads, and when there is nothing to do.
-#![cfg(all(unix, feature = "tracing"))]
+#![cfg(all(unix, feature = "tracing", feature = "log"))]
 
 mod process_support;
 

@@ -1,5 +1,5 @@
 //! The end of a generator, and its idle life: nothing hangs, nothing is left behind, nothing is burnt.
-#![cfg(all(unix, feature = "tracing"))]
+#![cfg(all(unix, feature = "tracing", feature = "log"))]
 
 mod process_support;
 

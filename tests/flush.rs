@@ -10,7 +10,7 @@ use std::time::Duration;
 use process_support::oracle::{assert_accounted, assert_balanced, send, send_all, Got};
 use process_support::receiver::Receiver;
 use process_support::stalled::{Gate, NeverReads};
-use process_support::{built, closed_port, timed, LONG};
+use process_support::{built, closed_port, timed, AtEnd, LONG};
 
 /// What a busy machine may add to a deadline.
 const MARGIN: Duration = Duration::from_secs(2);
@@ -35,6 +35,7 @@ fn a_busy_producer_does_not_hold_a_flush_up() {
                 }
             });
         }
+        let _end = AtEnd(|| go.store(false, Ordering::Relaxed));
         for n in 0..10 {
             send(&client, 0, n);
             let made: u64 = n + 1 + made.iter().map(|made| made.load(Ordering::Acquire)).sum::<u64>();
@@ -43,7 +44,6 @@ fn a_busy_producer_does_not_hold_a_flush_up() {
             assert!(flushed.delivered + flushed.lost >= made, "{flushed:?} of {made}");
             assert!(took < Duration::from_secs(10), "flush {n} took {took:?}");
         }
-        go.store(false, Ordering::Relaxed);
     });
     let stats = guard.finish();
     assert_balanced(&stats);

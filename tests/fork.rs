@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use process_support::oracle::{assert_accounted, assert_balanced, send, Got};
 use process_support::receiver::Receiver;
-use process_support::{built, LONG};
+use process_support::{built, AtEnd, LONG};
 use tracing_metlog::{Guard, LossReason};
 
 /// How a child may end.
@@ -81,8 +81,9 @@ fn while_threads_log(test: impl FnOnce(&Guard)) {
             }
         };
         let threads: Vec<_> = (0..THREADS).map(|t| scope.spawn(log(t))).collect();
+        let end = AtEnd(|| go.store(false, Ordering::Relaxed));
         test(&guard);
-        go.store(false, Ordering::Relaxed);
+        drop(end);
         threads.into_iter().map(|thread| thread.join().expect("fine")).collect::<Vec<u64>>()
     });
     let stats = guard.finish();
@@ -140,11 +141,11 @@ fn the_child_ends_although_a_thread_was_flushing_the_process_at_the_fork() {
                     tracing_metlog::flush(Duration::ZERO);
                 }
             });
+            let _end = AtEnd(|| go.store(false, Ordering::Relaxed));
             for _ in 0..FORKS {
                 let (status, _) = forked(|| assert!(tracing_metlog::flush(LONG).pending == 0));
                 assert_eq!(status, FINE);
             }
-            go.store(false, Ordering::Relaxed);
         });
     });
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use process_support::oracle::{assert_accounted, assert_balanced, send, send_all, send_at, Got};
 use process_support::stalled::{Gate, NeverReads};
-use process_support::{built, timed, LONG};
+use process_support::{built, timed, AtEnd, LONG};
 use tracing_metlog::{Client, Guard, LossReason, Severity, WhenFull};
 
 /// The smallest queue there is holds a few thousand of the messages here.
@@ -20,7 +20,7 @@ const MANY: u64 = 40_000;
 fn stuck(when_full: WhenFull, queue_bytes: usize) -> (Gate, Guard) {
     let gate = Gate::shut();
     let builder = tracing_metlog::builder().transport(gate.clone()).when_full(when_full);
-    (gate, built(builder.queue_bytes(queue_bytes).flush_timeout(LONG)))
+    (gate, built(builder.queue_bytes(queue_bytes).flush_timeout(LONG / 3)))
 }
 
 /// Sends message 0/0 and waits until the background thread is stuck with it: from then on it takes nothing out of
@@ -85,6 +85,7 @@ fn block_loses_nothing_once_the_receiver_goes_on() {
     let (gate, guard) = stuck(WhenFull::Block, FEW);
     let client = guard.client();
     std::thread::scope(|scope| {
+        let _end = AtEnd(|| gate.release());
         let sender = scope.spawn(|| send_all(&client, 4, EACH));
         // The producers have come to a stop: nothing more is emitted, and not all was.
         let last = AtomicU64::new(0);
@@ -106,6 +107,7 @@ fn block_sheds_nothing() {
     let (gate, guard) = stuck(WhenFull::Block, FEW);
     let client = guard.client();
     std::thread::scope(|scope| {
+        let _end = AtEnd(|| gate.release());
         let sender = scope.spawn(|| (0..MANY).for_each(|n| send_at(&client, Severity::Debug, 0, n)));
         process_support::eventually("most of the room is used", || guard.stats().emitted > 1_000);
         gate.release();
@@ -142,6 +144,7 @@ fn block_for_loses_nothing_when_there_is_room_in_time() {
     let (gate, guard) = stuck(WhenFull::BlockFor(LONG), FEW);
     let client = guard.client();
     std::thread::scope(|scope| {
+        let _end = AtEnd(|| gate.release());
         let sender = scope.spawn(|| (0..MANY).for_each(|n| send(&client, 0, n)));
         process_support::eventually("there is something to be stuck on", || guard.stats().emitted > 1_000);
         gate.release();
@@ -155,6 +158,7 @@ fn the_longest_patience_there_is_is_no_panic() {
     let (gate, guard) = stuck(WhenFull::BlockFor(Duration::MAX), FEW);
     let client = guard.client();
     std::thread::scope(|scope| {
+        let _end = AtEnd(|| gate.release());
         let sender = scope.spawn(|| (0..MANY).for_each(|n| send(&client, 0, n)));
         process_support::eventually("there is something to be stuck on", || guard.stats().emitted > 1_000);
         gate.release();

@@ -37,6 +37,15 @@ pub fn timed<R>(work: impl FnOnce() -> R) -> (Duration, R) {
     (begun.elapsed(), result)
 }
 
+/// Does something when it is dropped, also by a failing test: threads that wait for it end, and the test does too.
+pub struct AtEnd<F: FnMut()>(pub F);
+
+impl<F: FnMut()> Drop for AtEnd<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 /// A directory of its own, gone with the test.
 pub struct Directory(PathBuf);
 

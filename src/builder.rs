@@ -507,7 +507,10 @@ impl Builder {
     }
 
     fn resolve_queue_bytes(&self) -> Result<usize, BuildError> {
-        const ACCEPTED: &str = "a number of bytes";
+        // More than any machine has for it; without a limit a slip of the finger would be an abort.
+        const MOST: usize = 1 << 36;
+        const ACCEPTED: &str = "a number of bytes up to 68719476736";
+        let parse = |value: &str| parse(value).filter(|&bytes: &usize| bytes <= MOST);
         from_environment(self.queue_bytes, variables::QUEUE_BYTES, ACCEPTED, parse, DEFAULT_QUEUE_BYTES)
     }
 

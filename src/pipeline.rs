@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::capture::thread;
 use crate::message::Severity;
-use crate::queue::{Call, Latch, Queue};
+use crate::queue::{Call, Latch, Queue, Waiter};
 use crate::stats::{Losses, Stats};
 
 /// What happened to the messages made before a flush.
@@ -94,6 +94,9 @@ pub(crate) struct Pipeline {
     closing: OnceLock<(Arc<Latch>, Instant)>,
 }
 
+/// What the worker gets to draw its account after the deadline of a close.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// Every pipeline of the process, for those that know none: `flush`, exit, panics.
 static PIPELINES: Mutex<Vec<Weak<Pipeline>>> = Mutex::new(Vec::new());
 
@@ -164,7 +167,7 @@ impl Pipeline {
         let deadline = deadline(timeout);
         let latch = Arc::new(Latch::default());
         let complete = !thread::is_own()
-            && self.queue.call(Call::Flush(Arc::clone(&latch)), deadline)
+            && self.queue.call(Call::Flush(Waiter(Arc::clone(&latch))), deadline)
             && latch.wait(deadline);
         let stats = self.stats();
         let settled = stats.delivered + stats.lost.total();
@@ -179,12 +182,12 @@ impl Pipeline {
             return;
         }
         let (latch, deadline) = self.closing.get_or_init(|| (Arc::new(Latch::default()), deadline(timeout)));
-        if !self.closed.swap(true, Ordering::AcqRel)
-            && !self.queue.call(Call::Close { done: Arc::clone(latch), deadline: *deadline }, *deadline)
-        {
-            latch.open();
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            let done = Waiter(Arc::clone(latch));
+            self.queue.call(Call::Close { done, deadline: *deadline }, *deadline);
         }
-        latch.wait(*deadline);
+        // The worker gives up at the deadline, and then draws the account.
+        latch.wait(*deadline + GRACE);
     }
 }
 
@@ -193,7 +196,7 @@ impl Drop for Pipeline {
     fn drop(&mut self) {
         if !self.closed.swap(true, Ordering::AcqRel) && !self.queue.was_forked() {
             let deadline = deadline(self.flush_timeout);
-            self.queue.call_now(Call::Close { done: Arc::new(Latch::default()), deadline });
+            self.queue.call_now(Call::Close { done: Waiter(Arc::default()), deadline });
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,11 @@ use crate::stats::{Counters, DestinationCounters, LossReason};
 
 /// Batches that wait for one of several destinations, besides the one it is sending.
 const WAITING_BATCHES: usize = 8;
+/// A batch that finds no room grows up to this before an older one is given up for it: a destination is behind by
+/// bytes, not by the number of times somebody logged.
+const FULL_BATCH_BYTES: usize = 256 * 1024;
+/// How soon a batch that found no room is offered again.
+const OFFER_AGAIN: Duration = Duration::from_millis(20);
 /// At the end of the program, a destination that has refused for this long is given up.
 const PATIENCE_AT_CLOSE: Duration = Duration::from_millis(500);
 /// While closing, the longest pause between two attempts.
@@ -56,6 +61,8 @@ struct Apart {
 
 struct Closing {
     deadline: Instant,
+    /// The batch that found no room.
+    last: Mutex<Batch>,
     done: Arc<Latch>,
 }
 
@@ -164,7 +171,7 @@ impl Outlet {
     pub(crate) fn due(&self) -> Option<Instant> {
         match &self.way {
             Way::Here(destination) => destination.due(),
-            Way::Apart(_) => None,
+            Way::Apart(apart) => (!apart.filling.is_empty()).then(|| Instant::now() + OFFER_AGAIN),
         }
     }
 
@@ -183,7 +190,8 @@ impl Outlet {
             Way::Apart(apart) => {
                 apart.submit(&self.counters);
                 let done = Arc::new(Latch::default());
-                let _ = apart.closing.set(Closing { deadline, done: Arc::clone(&done) });
+                let last = Mutex::new(std::mem::take(&mut apart.filling));
+                let _ = apart.closing.set(Closing { deadline, last, done: Arc::clone(&done) });
                 let _ = apart.nudge.try_send(());
                 Some(done)
             }
@@ -231,7 +239,8 @@ impl Apart {
     /// Hands the filled batch over. If there is no room the oldest batch makes some: the worker comes here only
     /// when another destination has room, and must not be held up.
     fn submit(&mut self, counters: &DestinationCounters) {
-        if self.filling.is_empty() {
+        let fits = !self.batches.is_full() || self.filling.remaining().len() >= FULL_BATCH_BYTES;
+        if self.filling.is_empty() || !fits {
             return;
         }
         let mut batch = std::mem::replace(&mut self.filling, self.spare.try_recv().unwrap_or_default());
@@ -289,16 +298,21 @@ impl Runner {
 
     fn close(mut self) {
         let closing = Arc::clone(&self.closing);
-        let Some(Closing { deadline, done }) = closing.get() else { return };
+        let Some(Closing { deadline, last, done }) = closing.get() else { return };
+        let mut last = last.lock().map(|mut last| std::mem::take(&mut *last)).unwrap_or_default();
         loop {
             drain(&mut self.destination, *deadline);
             if !self.destination.batch.is_empty() {
                 break;
             }
-            let Ok(batch) = self.batches.try_recv() else { break };
-            self.load(batch);
+            match self.batches.try_recv() {
+                Ok(batch) => self.load(batch),
+                Err(_) if !last.is_empty() => self.load(std::mem::take(&mut last)),
+                Err(_) => break,
+            }
         }
-        let left: u64 = self.batches.try_iter().map(|batch| batch.len() as u64).sum();
+        let waiting: u64 = self.batches.try_iter().map(|batch| batch.len() as u64).sum();
+        let left = waiting + last.len() as u64;
         self.destination.give_up(left);
         self.destination.close(*deadline);
         done.open();

@@ -19,7 +19,7 @@ use crate::capture::record::{self, Record};
 use crate::capture::thread as own_thread;
 use crate::message::Severity;
 use crate::pipeline::LossWatch;
-use crate::queue::{Call, Chunk, Latch, Queue};
+use crate::queue::{Call, Chunk, Queue, Waiter};
 use crate::stats::{LossReason, Losses};
 
 /// How long a record stays in a lane that is not full while messages flow.
@@ -31,6 +31,8 @@ const IDLE_STEPS: [(u32, Duration); 3] =
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Between two loss reports.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
+/// At the end, what a destination gets to draw its account after its deadline.
+const GRACE: Duration = Duration::from_millis(500);
 /// While closing, between two attempts that moved nothing.
 const CLOSING_PAUSE: Duration = Duration::from_millis(10);
 /// Chunks encoded at a time: bounds the memory of a batch.
@@ -55,7 +57,7 @@ pub(crate) struct Worker {
 
 /// A flush that is not complete yet: first the chunks of its time must be taken, then their messages settled.
 struct PendingFlush {
-    done: Arc<Latch>,
+    done: Waiter,
     /// Complete when this many chunks have been taken or stolen.
     chunks: u64,
     /// By outlet: complete when this much is settled.
@@ -113,7 +115,7 @@ impl Worker {
                 Ok(Call::Flush(done)) => self.begin_flush(done),
                 Ok(Call::Close { done, deadline }) => {
                     self.close(deadline);
-                    return done.open();
+                    return done.0.open();
                 }
                 // The other end is in the queue, which this thread holds too: it is never disconnected.
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
@@ -239,6 +241,10 @@ impl Worker {
     }
 
     fn pause_when_idle(&mut self, has_room: bool) -> Duration {
+        // The only destination says when it is due; of several, one that has room again says nothing.
+        if !has_room && self.outlets.len() == 1 {
+            return LONGEST_SLEEP;
+        }
         if !has_room || !self.flushes.is_empty() || self.queue.is_waited_for() {
             return LINGER;
         }
@@ -250,7 +256,7 @@ impl Worker {
         }
     }
 
-    fn begin_flush(&mut self, done: Arc<Latch>) {
+    fn begin_flush(&mut self, done: Waiter) {
         self.seal();
         let (waiting, stolen) = self.queue.handed_over();
         self.flushes.push(PendingFlush { done, chunks: self.taken + stolen + waiting as u64, marks: None });
@@ -265,7 +271,7 @@ impl Worker {
         let outlets = &self.outlets;
         self.flushes.retain_mut(|flush| {
             // Nobody waits any more: the deadline is the caller's.
-            if Arc::strong_count(&flush.done) == 1 {
+            if flush.done.is_alone() {
                 return false;
             }
             if flush.marks.is_none() && processed >= flush.chunks {
@@ -275,7 +281,7 @@ impl Worker {
                 outlets.iter().zip(marks).all(|(outlet, &mark)| outlet.has_settled(mark))
             });
             if is_complete {
-                flush.done.open();
+                flush.done.0.open();
             }
             !is_complete
         });
@@ -329,9 +335,9 @@ impl Worker {
             self.outlets.iter_mut().filter_map(|outlet| outlet.begin_close(deadline)).collect();
         self.outlets.iter_mut().for_each(|outlet| outlet.close(deadline, left));
         for done in closing {
-            done.wait(deadline);
+            done.wait(deadline + GRACE);
         }
-        self.flushes.drain(..).for_each(|flush| flush.done.open());
+        self.flushes.clear();
     }
 
     /// Messages that are still queued, and will not be sent.

@@ -54,4 +54,9 @@ impl Lanes {
     pub(crate) fn iter(&self) -> impl Iterator<Item = MutexGuard<'_, Lane>> {
         (0..self.len()).map(|index| self.at(index))
     }
+
+    /// Those that are not locked. In a forked child a lock that another thread held at the fork is never released.
+    pub(crate) fn iter_unlocked(&self) -> impl Iterator<Item = MutexGuard<'_, Lane>> {
+        self.lanes.iter().filter_map(|lane| lane.try_lock().ok())
+    }
 }

@@ -81,36 +81,61 @@ pub(crate) enum Call {
     /// A lane the worker found empty has a record again.
     Wake,
     /// Deliver what is queued now, then say so.
-    Flush(Arc<Latch>),
+    Flush(Waiter),
     /// The same, and then end. `give_up` is when to give up on destinations that do not answer.
-    Close { done: Arc<Latch>, deadline: Instant },
+    Close { done: Waiter, deadline: Instant },
+}
+
+/// Somebody waits for this latch. It is opened at the latest when this is dropped: also when the worker ends, and
+/// never comes to a call that was made a moment before.
+#[derive(Debug)]
+pub(crate) struct Waiter(pub(crate) Arc<Latch>);
+
+impl Waiter {
+    /// Whether the one who waits has given up.
+    pub(crate) fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.0.open_with(false);
+    }
 }
 
 /// Opened once, waited for with a deadline. No more than a lock and a condition, because it is also waited for in
 /// an `atexit` handler, when a thread has little else left.
 #[derive(Debug, Default)]
 pub(crate) struct Latch {
-    open: Mutex<bool>,
+    /// Whether what was waited for came about, once that is known.
+    open: Mutex<Option<bool>>,
     opened: std::sync::Condvar,
 }
 
 impl Latch {
     pub(crate) fn open(&self) {
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.open_with(true);
+    }
+
+    fn open_with(&self, outcome: bool) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(outcome);
         self.opened.notify_all();
     }
 
-    /// Whether it was opened before `deadline`.
+    /// Whether it was opened before `deadline`, and not because nobody was left to do what is waited for.
     pub(crate) fn wait(&self, deadline: Instant) -> bool {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*open {
+        loop {
+            if let Some(outcome) = *open {
+                return outcome;
+            }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
             open = self.opened.wait_timeout(open, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        true
     }
 }
 
@@ -148,7 +173,8 @@ impl Queue {
             // There is room for exactly as many.
             let _ = free.0.try_send(Chunk::new());
         }
-        let (calls, called) = crossbeam_channel::bounded(64);
+        // Never full; and of this kind only, calls nobody answered are dropped with the receiver, not with the sender.
+        let (calls, called) = crossbeam_channel::unbounded();
         let queue = Queue {
             lanes,
             when_full,
@@ -189,8 +215,14 @@ impl Queue {
     fn wake(&self, mut lane: MutexGuard<'_, Lane>) {
         lane.armed = false;
         drop(lane);
-        // If there is no room for the call, there are others that wake the worker.
-        let _ = self.calls.try_send(Call::Wake);
+        self.ring();
+    }
+
+    /// Wakes the worker, unless it has a call to answer anyway: a busy producer's calls must leave room for a flush.
+    fn ring(&self) {
+        if self.calls.is_empty() {
+            let _ = self.calls.try_send(Call::Wake);
+        }
     }
 
     /// The lane has no chunk, or a full one.
@@ -218,7 +250,7 @@ impl Queue {
             }
         };
         if armed || self.is_low() {
-            let _ = self.calls.try_send(Call::Wake);
+            self.ring();
         }
         if let Some(reason) = lost {
             self.counters.turned_away(reason, messages);
@@ -264,10 +296,11 @@ impl Queue {
         let deadline = match self.when_full {
             WhenFull::DropNewest | WhenFull::DropOldest => return Some(LossReason::QueueFull),
             WhenFull::Block => None,
-            WhenFull::BlockFor(patience) => Some(Instant::now() + patience),
+            // A patience too long to be added has no end.
+            WhenFull::BlockFor(patience) => Instant::now().checked_add(patience),
         };
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        let _ = self.calls.try_send(Call::Wake);
+        self.ring();
         let outcome = self.wait_for_chunk(lane, record, messages, deadline);
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         outcome.err()
@@ -338,7 +371,11 @@ impl Queue {
 
     /// Messages that were made so far, those turned away included.
     pub(crate) fn emitted(&self) -> u64 {
-        self.lanes.iter().map(|lane| lane.emitted).sum::<u64>() + self.counters.emitted_elsewhere()
+        let in_lanes: u64 = match self.was_forked() {
+            false => self.lanes.iter().map(|lane| lane.emitted).sum(),
+            true => self.lanes.iter_unlocked().map(|lane| lane.emitted).sum(),
+        };
+        in_lanes + self.counters.emitted_elsewhere()
     }
 }
 

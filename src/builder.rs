@@ -193,7 +193,7 @@ impl Builder {
 
     /// The longest message in bytes. A longer one is cut: first its payload, then its largest field, and marked
     /// `fields.truncated = true`. Default: 60,000 for datagrams, as much as Metlog's routers read; no limit else.
-    /// A message holds at most 64 KiB of captured values in any case.
+    /// In any case a single text is cut at 56 KiB, and a message at 64 KiB of captured values.
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
         self.max_message_bytes = Some(bytes);
         self
@@ -443,7 +443,7 @@ impl Builder {
         let own = std::mem::take(&mut self.transports);
         let mut open: Vec<_> =
             own.into_iter().map(|transport| (String::from("transport"), transport)).collect();
-        let (origin, addresses) = self.addresses(!open.is_empty());
+        let (origin, addresses) = self.addresses(!open.is_empty())?;
         for address in addresses {
             let address = Address::from_str(&address)
                 .map_err(|error| BuildError::Address { origin, problem: error })?;
@@ -460,19 +460,19 @@ impl Builder {
     }
 
     /// The addresses, and where they came from.
-    fn addresses(&mut self, has_transports: bool) -> (&'static str, Vec<String>) {
+    fn addresses(&mut self, has_transports: bool) -> Result<(&'static str, Vec<String>), BuildError> {
         let from_code = std::mem::take(&mut self.routers);
         if has_transports || !from_code.is_empty() {
-            return ("Builder::router", from_code);
+            return Ok(("Builder::router", from_code));
         }
-        let from_environment = variable(variables::ROUTER).map(|value| {
-            value
-                .split(',')
-                .map(|address| address.trim().to_owned())
-                .filter(|address| !address.is_empty())
-                .collect()
-        });
-        (variables::ROUTER, from_environment.unwrap_or_else(|| vec![Address::default().to_string()]))
+        let (name, accepted) = (variables::ROUTER, "router addresses with commas between them, or off");
+        let Some(value) = variable(name) else { return Ok((name, vec![Address::default().to_string()])) };
+        let addresses: Vec<_> =
+            value.split(',').map(|address| address.trim().to_owned()).filter(|one| !one.is_empty()).collect();
+        match addresses.is_empty() {
+            true => Err(BuildError::Variable { name, value, accepted }),
+            false => Ok((name, addresses)),
+        }
     }
 
     fn style(&self, logger: &str) -> Style {

@@ -5,12 +5,12 @@
 use std::collections::{HashMap, HashSet};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::capture::thread;
 use crate::message::Severity;
-use crate::queue::{Call, Latch, Queue, Waiter};
+use crate::queue::{fork, Call, Latch, Queue, Waiter};
 use crate::stats::{Losses, Stats};
 
 /// What happened to the messages made before a flush.
@@ -126,9 +126,10 @@ impl Pipeline {
             closed,
             closing: OnceLock::new(),
         });
-        let mut pipelines = PIPELINES.lock().unwrap_or_else(PoisonError::into_inner);
-        pipelines.retain(|pipeline| pipeline.strong_count() > 0);
-        pipelines.push(Arc::downgrade(&pipeline));
+        if let Some(mut pipelines) = lock_pipelines() {
+            pipelines.retain(|pipeline| pipeline.strong_count() > 0);
+            pipelines.push(Arc::downgrade(&pipeline));
+        }
         pipeline
     }
 
@@ -208,7 +209,24 @@ pub(crate) fn deadline(timeout: Duration) -> Instant {
 }
 
 fn pipelines() -> Vec<Arc<Pipeline>> {
-    PIPELINES.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
+    lock_pipelines().map(|pipelines| pipelines.iter().filter_map(Weak::upgrade).collect()).unwrap_or_default()
+}
+
+/// The list of pipelines. `None` only in a forked child, when a thread that did not come along held the list at the
+/// fork: nobody would ever let go of it.
+fn lock_pipelines() -> Option<MutexGuard<'static, Vec<Weak<Pipeline>>>> {
+    const ATTEMPTS: usize = 100;
+    if !fork::is_child() {
+        return Some(PIPELINES.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+    (0..ATTEMPTS).find_map(|_| match PIPELINES.try_lock() {
+        Ok(pipelines) => Some(pipelines),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => {
+            std::thread::sleep(Duration::from_micros(100));
+            None
+        }
+    })
 }
 
 /// Delivers what was made before this call by any part of the process, as far as `timeout` goes. Returns the sums.

@@ -223,11 +223,6 @@ impl DestinationCounters {
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }
 
-    /// Messages that are done with here, one way or the other.
-    pub(crate) fn settled(&self) -> u64 {
-        self.delivered.load(Ordering::Relaxed) + self.lost.read().total()
-    }
-
     /// The account, as long as nobody knows how many are pending.
     fn read(&self, lost_before: &Losses) -> DestinationStats {
         DestinationStats {

@@ -113,6 +113,27 @@ fn a_destination_that_stays_stuck_loses_its_oldest_and_each_account_balances() {
     Got::read(&live.close_at_end()).assert_complete(1, EACH);
 }
 
+/// What is lost of the later messages must not pass for the earlier one that is still being sent.
+#[test]
+fn a_flush_is_not_complete_before_the_stuck_destination_has_settled_what_was_flushed() {
+    let (gate, live) = (Gate::shut(), Receiver::tcp());
+    let builder = tracing_metlog::builder().transport(gate.clone()).router(&live.address);
+    let guard = built(builder.when_full(WhenFull::Block));
+    let client = guard.client();
+    send(&client, 0, 0);
+    process_support::eventually("the first is being sent", || gate.is_asked());
+    let patience = Duration::from_millis(500);
+    std::thread::scope(|scope| {
+        let flush = scope.spawn(|| timed(|| guard.flush(patience)));
+        (1..60_000).for_each(|n| send(&client, 0, n));
+        let (took, _) = flush.join().expect("no panic");
+        assert!(took >= patience, "the gate is still shut, and the flush took {took:?}");
+    });
+    gate.release();
+    assert_balanced(&guard.finish());
+    drop(live);
+}
+
 #[test]
 fn the_end_is_bounded_when_every_destination_is_dead() {
     let dead = [(); 3].map(|()| format!("tcp://127.0.0.1:{}", closed_port()));

@@ -130,6 +130,26 @@ fn flushing_in_the_child_returns_at_once() {
     });
 }
 
+/// The list of pipelines is asked for by every flush of the process, also at the moment of the fork.
+#[test]
+fn the_child_ends_although_a_thread_was_flushing_the_process_at_the_fork() {
+    while_threads_log(|_| {
+        let go = AtomicBool::new(true);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while go.load(Ordering::Relaxed) {
+                    tracing_metlog::flush(Duration::ZERO);
+                }
+            });
+            let _end = AtEnd(|| go.store(false, Ordering::Relaxed));
+            for _ in 0..FORKS {
+                let (status, _) = forked(|| assert!(tracing_metlog::flush(LONG).pending == 0));
+                assert_eq!(status, FINE);
+            }
+        });
+    });
+}
+
 #[test]
 fn the_child_ends_at_once_when_it_drops_the_guard_of_its_parent() {
     let receiver = Receiver::tcp();

@@ -130,6 +130,29 @@ impl Builder {
         Ok((MetlogLogger::new(Arc::clone(&pipeline), filter, self.severities), Guard::new(pipeline)))
     }
 
+    /// A layer and a logger that share one queue and one account, for a program that puts together both its `tracing`
+    /// stack and its `log` logger itself. `log` records keep their key-values, which `tracing-log` does not pass on.
+    ///
+    /// ```
+    /// use tracing_subscriber::layer::SubscriberExt;
+    ///
+    /// let (layer, logger, _guard) = tracing_metlog::builder().router("off").build_both()?;
+    /// tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer)).expect("none is installed");
+    /// logger.install().expect("none is installed");
+    /// # Ok::<(), tracing_metlog::BuildError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`build`](Builder::build).
+    #[cfg(all(feature = "tracing", feature = "log"))]
+    pub fn build_both(mut self) -> Result<(MetlogLayer, MetlogLogger, Guard), BuildError> {
+        let layer_filter = self.directives().map(|directives| directives.for_layer()).transpose()?;
+        let log_filter = self.directives_or_default().for_log()?;
+        let pipeline = self.start(false)?;
+        let logger = MetlogLogger::new(Arc::clone(&pipeline), log_filter, self.severities);
+        Ok((self.layer(&pipeline, layer_filter), logger, Guard::new(pipeline)))
+    }
+
     /// Makes this the program's `tracing` subscriber and `log` logger, as far as those features are on.
     ///
     /// # Panics

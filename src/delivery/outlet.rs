@@ -5,7 +5,7 @@
 //! several destinations the oldest batches of one that has fallen far behind the others (`lagging`).
 
 use std::io;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -44,25 +44,47 @@ pub(crate) struct Outlet {
 }
 
 enum Way {
-    Here(Box<Destination>),
+    /// With what was taken before the first message of its batch.
+    Here(Box<Destination>, u64),
     Apart(Apart),
 }
 
 /// A destination on a thread of its own.
 struct Apart {
     filling: Batch,
-    batches: Sender<Batch>,
+    batches: Sender<Parcel>,
     /// The other end of `batches`, to take the oldest back.
-    waiting: Receiver<Batch>,
+    waiting: Receiver<Parcel>,
     spare: Receiver<Batch>,
     nudge: Sender<()>,
     closing: Arc<OnceLock<Closing>>,
+    progress: Arc<Progress>,
+    /// What was taken when the last batch was handed over.
+    submitted: u64,
+    /// The same of the last batch that was taken back.
+    taken_back: u64,
+}
+
+/// A batch on its way to another thread: what was taken before its first message, and with its last.
+struct Parcel {
+    batch: Batch,
+    before: u64,
+    through: u64,
+}
+
+/// How far a destination on a thread of its own has come; it takes its batches in their order.
+#[derive(Default)]
+struct Progress {
+    /// Everything up to here is settled.
+    through: AtomicU64,
+    /// Nothing before this is being sent. Not known, and so 0, between two batches.
+    sending_after: AtomicU64,
 }
 
 struct Closing {
     deadline: Instant,
     /// The batch that found no room.
-    last: Mutex<Batch>,
+    last: Mutex<Option<Parcel>>,
     done: Arc<Latch>,
 }
 
@@ -71,7 +93,7 @@ impl Outlet {
     pub(crate) fn here(destination: Destination, all: &Arc<Counters>, limit: Option<usize>) -> Self {
         let counters = Arc::clone(&destination.counters);
         let (framing, most) = destination.form();
-        Outlet::new(framing, limit.unwrap_or(most), counters, all, Way::Here(Box::new(destination)))
+        Outlet::new(framing, limit.unwrap_or(most), counters, all, Way::Here(Box::new(destination), 0))
     }
 
     /// The way to one of several destinations.
@@ -89,15 +111,28 @@ impl Outlet {
         let (give_back, spare) = crossbeam_channel::bounded(WAITING_BATCHES);
         let (nudge, nudged) = crossbeam_channel::bounded(1);
         let closing = Arc::new(OnceLock::new());
+        let progress = Arc::new(Progress::default());
         let runner = Runner {
             destination,
+            through: 0,
             batches: waiting.clone(),
             give_back,
             nudged,
             closing: Arc::clone(&closing),
+            progress: Arc::clone(&progress),
         };
         thread::Builder::new().name(String::from("metlog-out")).spawn(move || runner.run())?;
-        let way = Way::Apart(Apart { filling: Batch::default(), batches, waiting, spare, nudge, closing });
+        let way = Way::Apart(Apart {
+            filling: Batch::default(),
+            batches,
+            waiting,
+            spare,
+            nudge,
+            closing,
+            progress,
+            submitted: 0,
+            taken_back: 0,
+        });
         Ok(Outlet::new(framing, limit.unwrap_or(most), counters, all, way))
     }
 
@@ -114,6 +149,11 @@ impl Outlet {
     /// Puts one encoded message into the batch at hand.
     #[inline]
     pub(crate) fn put(&mut self, message: &[u8]) {
+        if let Way::Here(destination, before) = &mut self.way {
+            if destination.batch.is_empty() {
+                *before = self.taken;
+            }
+        }
         self.taken += 1;
         if message.len() > self.max_message_bytes {
             return self.put_cut(message);
@@ -136,7 +176,7 @@ impl Outlet {
 
     fn batch(&mut self) -> &mut Batch {
         match &mut self.way {
-            Way::Here(destination) => &mut destination.batch,
+            Way::Here(destination, _) => &mut destination.batch,
             Way::Apart(apart) => &mut apart.filling,
         }
     }
@@ -144,7 +184,7 @@ impl Outlet {
     /// Whether a further batch would find room.
     pub(crate) fn has_room(&self) -> bool {
         match &self.way {
-            Way::Here(destination) => destination.batch.is_empty(),
+            Way::Here(destination, _) => destination.batch.is_empty(),
             Way::Apart(apart) => !apart.batches.is_full(),
         }
     }
@@ -152,14 +192,17 @@ impl Outlet {
     /// Sends the batch at hand, or goes on sending it.
     pub(crate) fn send(&mut self) {
         match &mut self.way {
-            Way::Here(destination) => destination.attempt(),
-            Way::Apart(apart) => apart.submit(&self.counters),
+            Way::Here(destination, _) => destination.attempt(),
+            Way::Apart(apart) => apart.submit(self.taken, &self.counters),
         }
     }
 
     /// Whether everything that was put in here up to `mark` is settled; see [`mark`](Outlet::mark).
     pub(crate) fn has_settled(&self, mark: u64) -> bool {
-        self.counters.settled() >= mark
+        match &self.way {
+            Way::Here(destination, before) => destination.batch.is_empty() || mark <= *before,
+            Way::Apart(apart) => apart.has_settled(mark),
+        }
     }
 
     /// What [`has_settled`](Outlet::has_settled) needs to know what was put in here so far.
@@ -170,7 +213,7 @@ impl Outlet {
     /// When there is something to do here again without being told.
     pub(crate) fn due(&self) -> Option<Instant> {
         match &self.way {
-            Way::Here(destination) => destination.due(),
+            Way::Here(destination, _) => destination.due(),
             Way::Apart(apart) => (!apart.filling.is_empty()).then(|| Instant::now() + OFFER_AGAIN),
         }
     }
@@ -178,7 +221,7 @@ impl Outlet {
     /// Somebody waits: no more pauses for now.
     pub(crate) fn hurry(&mut self) {
         match &mut self.way {
-            Way::Here(destination) => destination.hurry(),
+            Way::Here(destination, _) => destination.hurry(),
             Way::Apart(apart) => drop(apart.nudge.try_send(())),
         }
     }
@@ -186,11 +229,11 @@ impl Outlet {
     /// Begins to end: a destination on a thread of its own closes by itself from here on.
     pub(crate) fn begin_close(&mut self, deadline: Instant) -> Option<Arc<Latch>> {
         match &mut self.way {
-            Way::Here(_) => None,
+            Way::Here(..) => None,
             Way::Apart(apart) => {
-                apart.submit(&self.counters);
+                apart.submit(self.taken, &self.counters);
                 let done = Arc::new(Latch::default());
-                let last = Mutex::new(std::mem::take(&mut apart.filling));
+                let last = Mutex::new((!apart.filling.is_empty()).then(|| apart.wrap(self.taken)));
                 let _ = apart.closing.set(Closing { deadline, last, done: Arc::clone(&done) });
                 let _ = apart.nudge.try_send(());
                 Some(done)
@@ -202,7 +245,7 @@ impl Outlet {
     pub(crate) fn close(&mut self, deadline: Instant, more: u64) {
         self.taken += more;
         match &mut self.way {
-            Way::Here(destination) => {
+            Way::Here(destination, _) => {
                 drain(destination, deadline);
                 destination.give_up(more);
                 destination.close(deadline);
@@ -214,7 +257,7 @@ impl Outlet {
     /// Whether it makes no sense to wait for the destination any longer, while closing.
     pub(crate) fn is_hopeless(&self) -> bool {
         match &self.way {
-            Way::Here(destination) => destination.failing_for() >= PATIENCE_AT_CLOSE,
+            Way::Here(destination, _) => destination.failing_for() >= PATIENCE_AT_CLOSE,
             Way::Apart(_) => false,
         }
     }
@@ -238,28 +281,49 @@ fn drain(destination: &mut Destination, deadline: Instant) {
 impl Apart {
     /// Hands the filled batch over. If there is no room the oldest batch makes some: the worker comes here only
     /// when another destination has room, and must not be held up.
-    fn submit(&mut self, counters: &DestinationCounters) {
+    fn submit(&mut self, taken: u64, counters: &DestinationCounters) {
         let fits = !self.batches.is_full() || self.filling.remaining().len() >= FULL_BATCH_BYTES;
         if self.filling.is_empty() || !fits {
             return;
         }
-        let mut batch = std::mem::replace(&mut self.filling, self.spare.try_recv().unwrap_or_default());
-        while let Err(TrySendError::Full(back)) = self.batches.try_send(batch) {
-            batch = back;
+        let mut parcel = self.wrap(taken);
+        while let Err(TrySendError::Full(back)) = self.batches.try_send(parcel) {
+            parcel = back;
             if let Ok(oldest) = self.waiting.try_recv() {
-                counters.lose(LossReason::Lagging, oldest.len() as u64);
+                counters.lose(LossReason::Lagging, oldest.batch.len() as u64);
+                self.taken_back = oldest.through;
             }
         }
+    }
+
+    /// The filled batch, ready to go.
+    fn wrap(&mut self, taken: u64) -> Parcel {
+        let batch = std::mem::replace(&mut self.filling, self.spare.try_recv().unwrap_or_default());
+        let before = std::mem::replace(&mut self.submitted, taken);
+        Parcel { batch, before, through: taken }
+    }
+
+    /// Whether everything up to `mark` is settled. What was taken back is, but not what is still being sent and was
+    /// handed over before it.
+    fn has_settled(&self, mark: u64) -> bool {
+        let Progress { through, sending_after } = &*self.progress;
+        let nothing_is_left = self.filling.is_empty() || mark <= self.submitted;
+        nothing_is_left
+            && (mark <= through.load(Ordering::Acquire)
+                || mark <= self.taken_back.min(sending_after.load(Ordering::Acquire)))
     }
 }
 
 /// What a destination's own thread does.
 struct Runner {
     destination: Destination,
-    batches: Receiver<Batch>,
+    /// What is settled with the batch that is being sent.
+    through: u64,
+    batches: Receiver<Parcel>,
     give_back: Sender<Batch>,
     nudged: Receiver<()>,
     closing: Arc<OnceLock<Closing>>,
+    progress: Arc<Progress>,
 }
 
 impl Runner {
@@ -270,20 +334,30 @@ impl Runner {
                 self.next_batch();
             }
             self.destination.attempt();
+            self.note_progress();
             self.rest();
         }
         self.close();
     }
 
+    fn note_progress(&self) {
+        if self.destination.batch.is_empty() {
+            self.progress.sending_after.store(0, Ordering::Release);
+            self.progress.through.store(self.through, Ordering::Release);
+        }
+    }
+
     fn next_batch(&mut self) {
         crossbeam_channel::select! {
-            recv(self.batches) -> batch => if let Ok(batch) = batch { self.load(batch) },
+            recv(self.batches) -> parcel => if let Ok(parcel) = parcel { self.load(parcel) },
             recv(self.nudged) -> _ => {}
         }
     }
 
-    fn load(&mut self, batch: Batch) {
-        let old = std::mem::replace(&mut self.destination.batch, batch);
+    fn load(&mut self, parcel: Parcel) {
+        self.through = parcel.through;
+        self.progress.sending_after.store(parcel.before, Ordering::Release);
+        let old = std::mem::replace(&mut self.destination.batch, parcel.batch);
         let _ = self.give_back.try_send(old);
     }
 
@@ -299,20 +373,18 @@ impl Runner {
     fn close(mut self) {
         let closing = Arc::clone(&self.closing);
         let Some(Closing { deadline, last, done }) = closing.get() else { return };
-        let mut last = last.lock().map(|mut last| std::mem::take(&mut *last)).unwrap_or_default();
+        let mut last = last.lock().map(|mut last| last.take()).unwrap_or_default();
         loop {
             drain(&mut self.destination, *deadline);
             if !self.destination.batch.is_empty() {
                 break;
             }
-            match self.batches.try_recv() {
-                Ok(batch) => self.load(batch),
-                Err(_) if !last.is_empty() => self.load(std::mem::take(&mut last)),
-                Err(_) => break,
+            match self.batches.try_recv().ok().or_else(|| last.take()) {
+                Some(parcel) => self.load(parcel),
+                None => break,
             }
         }
-        let waiting: u64 = self.batches.try_iter().map(|batch| batch.len() as u64).sum();
-        let left = waiting + last.len() as u64;
+        let left = self.batches.try_iter().chain(last).map(|parcel| parcel.batch.len() as u64).sum();
         self.destination.give_up(left);
         self.destination.close(*deadline);
         done.open();

@@ -7,6 +7,7 @@
 //! by less and less often, and after a second asks to be called and sleeps.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -202,6 +203,9 @@ impl Worker {
     }
 
     fn encode(&mut self, record: &Record<'_>) {
+        if record.header.truncated {
+            self.queue.counters.truncated.fetch_add(u64::from(record.header.messages), Ordering::Relaxed);
+        }
         for index in 0..record.header.messages {
             self.message.clear();
             self.encoder.encode(record, index, &mut self.message);
@@ -329,7 +333,10 @@ impl Worker {
                 thread::sleep(CLOSING_PAUSE);
             }
         }
-        self.report_losses_now();
+        // A report must not get into a batch that is half sent.
+        if self.outlets.iter().all(Outlet::has_room) {
+            self.report_losses_now();
+        }
         let left = self.give_up_queue();
         let closing: Vec<_> =
             self.outlets.iter_mut().filter_map(|outlet| outlet.begin_close(deadline)).collect();

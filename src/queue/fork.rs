@@ -14,6 +14,12 @@ pub(crate) struct Process {
     generation: u32,
 }
 
+/// Whether this process is a child of one that this crate was at work in: a lock may be held by a thread that is not
+/// here.
+pub(crate) fn is_child() -> bool {
+    GENERATION.load(Ordering::Relaxed) > 0
+}
+
 impl Process {
     /// The calling process, watched for forks from now on.
     pub(crate) fn current() -> Process {

@@ -202,10 +202,22 @@ impl JsonEncoder {
         index
     }
 
-    fn split(&mut self) -> (Fields<'_>, &[Prepared], &[usize], &Style) {
+    /// Begins the fields of a message: a writer for them, and what it needs. A message that was cut says so first.
+    #[inline]
+    fn begin_fields(
+        &mut self,
+        is_cut: bool,
+        out: &mut Vec<u8>,
+    ) -> (Fields<'_>, &[Prepared], &[usize], &Style) {
         let JsonEncoder { names, taken, prepared, spans, style, .. } = self;
         taken.begin();
-        (Fields { names, taken, style }, prepared, spans, style)
+        let mut fields = Fields { names, taken, style };
+        out.extend_from_slice(b"\",\"fields\":{");
+        if is_cut || spans.last().is_some_and(|&outermost| prepared[outermost].is_left_out) {
+            fields.own_key(own::TRUNCATED, out);
+            out.extend_from_slice(b"true,");
+        }
+        (fields, prepared, spans, style)
     }
 
     #[cfg(feature = "tracing")]
@@ -221,8 +233,7 @@ impl JsonEncoder {
                 payload(value, &self.style, out);
             }
         }
-        out.extend_from_slice(b"\",\"fields\":{");
-        let (mut fields, prepared, spans, _) = self.split();
+        let (mut fields, prepared, spans, _) = self.begin_fields(record.header.truncated, out);
         fields.own(record.entries(), &prepared[own], |index| Some(index) != message, out);
         fields.surroundings(record, prepared, spans, out);
         fields.origin(record, &prepared[own], prepared, spans, out);
@@ -260,9 +271,8 @@ impl JsonEncoder {
             (None, Some(value)) => payload(value, &self.style, out),
             (None, None) => {}
         }
-        out.extend_from_slice(b"\",\"fields\":{");
         let payload_overridden = overrides.payload.is_some() && metric.is_none();
-        let (mut fields, prepared, spans, style) = self.split();
+        let (mut fields, prepared, spans, style) = self.begin_fields(record.header.truncated, out);
         if let Some((_, name, _)) = metric {
             fields.name_and_rate(name.as_bytes(), 1.0, out);
         }
@@ -300,8 +310,7 @@ impl JsonEncoder {
         };
         out.extend_from_slice(&head("timer", &self.style.logger, record.header.severity));
         text::milliseconds(elapsed, self.style.whole_milliseconds, out);
-        out.extend_from_slice(b"\",\"fields\":{");
-        let (mut fields, prepared, spans, _) = self.split();
+        let (mut fields, prepared, spans, _) = self.begin_fields(record.header.truncated, out);
         fields.name_and_rate_escaped(&prepared[own].name, rate, out);
         for (number, value) in [(own::BUSY, busy), (own::IDLE, elapsed.saturating_sub(busy))] {
             fields.own_key(number, out);
@@ -323,8 +332,7 @@ impl JsonEncoder {
         if let Some(value) = record.part(Part::Payload) {
             payload(value, &self.style, out);
         }
-        out.extend_from_slice(b"\",\"fields\":{");
-        let (mut fields, prepared, spans, style) = self.split();
+        let (mut fields, prepared, spans, style) = self.begin_fields(record.header.truncated, out);
         fields.inline(record.entries(), out);
         fields.surroundings(record, prepared, spans, out);
         let Origin { target, module, file, line, .. } = style.origin;
@@ -354,12 +362,8 @@ impl JsonEncoder {
         if let Some(value) = record.part(Part::Payload) {
             payload(value, &self.style, out);
         }
-        out.extend_from_slice(b"\",\"fields\":{");
-        let (mut fields, ..) = self.split();
+        let (mut fields, ..) = self.begin_fields(record.header.truncated, out);
         fields.inline(record.entries(), out);
-        if record.header.truncated {
-            fields.truncated(out);
-        }
     }
 }
 
@@ -649,7 +653,7 @@ impl Fields<'_> {
         }
     }
 
-    /// Thread, span and path of spans, and whether the record was cut.
+    /// Thread, span and path of spans.
     #[inline]
     fn place(&mut self, record: &Record<'_>, prepared: &[Prepared], spans: &[usize], out: &mut Vec<u8>) {
         let wanted = self.style.origin;
@@ -668,9 +672,6 @@ impl Fields<'_> {
                 self.path(prepared, spans, out);
             }
         }
-        if record.header.truncated || spans.last().is_some_and(|&outermost| prepared[outermost].is_left_out) {
-            self.truncated(out);
-        }
     }
 
     /// `"spans":"outer:inner",`
@@ -682,12 +683,6 @@ impl Fields<'_> {
         }
         out.pop();
         out.extend_from_slice(b"\",");
-    }
-
-    fn truncated(&mut self, out: &mut Vec<u8>) {
-        if self.taken.take(own::TRUNCATED) {
-            out.extend_from_slice(b"\"truncated\":true,");
-        }
     }
 
     fn name_and_rate(&mut self, name: &[u8], rate: f64, out: &mut Vec<u8>) {

@@ -1,7 +1,7 @@
 //! `slog` through `slog-async` to `slog-json`. Spans are child loggers with the span's name and fields; there is
 //! nothing to time, so no span workload. The time of a message is taken by the background thread.
 
-use ::slog::{debug, info, o, Drain, Level, LevelFilter, Logger};
+use ::slog::{debug, info, o, Drain, FnValue, Level, LevelFilter, Logger, Record};
 use slog_async::{Async, OverflowStrategy};
 use slog_json::Json;
 
@@ -10,7 +10,11 @@ use crate::workload::{ratio, user, Workload};
 
 pub fn start(workload: Workload) -> Option<Running> {
     let arrived = Arrived::default();
-    let json = Json::new(Lines(arrived.clone())).add_default_keys().build().fuse();
+    let json = Json::new(Lines(arrived.clone()))
+        .add_default_keys()
+        .add_key_value(o!("module" => FnValue(|record: &Record<'_>| record.module())))
+        .build()
+        .fuse();
     let drain =
         Async::new(json).chan_size(QUEUE_LENGTH).overflow_strategy(OverflowStrategy::Drop).build().fuse();
     let logger = Logger::root(LevelFilter::new(drain, Level::Info).fuse(), o!());

@@ -5,13 +5,13 @@
 //! what the first form starts in processes of their own.
 
 mod alloc;
+mod document;
 mod measure;
 mod peers;
 mod suite;
 mod table;
 mod workload;
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use peers::Peer;
@@ -19,8 +19,6 @@ use workload::Workload;
 
 #[global_allocator]
 static ALLOCATOR: alloc::Counting = alloc::Counting;
-
-const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.md");
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -48,7 +46,7 @@ fn compare(write: bool) -> Result<(), String> {
     let table = table::render(&suite::measure_all()?);
     print!("{table}");
     if write {
-        table::write(&table, Path::new(DOCUMENT))?;
+        document::write("peers", &table)?;
     }
     Ok(())
 }

@@ -1,15 +1,10 @@
-//! The figures as one Markdown table, printed and kept in a document between two marks.
+//! The figures as one Markdown table.
 
 use std::fmt::Write;
-use std::fs;
-use std::path::Path;
 
 use crate::peers::{self, OURS};
 use crate::suite::Figure;
 use crate::workload::Workload;
-
-const BEGIN: &str = "<!-- peers:begin -->";
-const END: &str = "<!-- peers:end -->";
 
 /// The table: a group for each workload, the cheapest peer of it first, and who cannot do it.
 pub fn render(figures: &[Figure]) -> String {
@@ -45,16 +40,6 @@ pub fn render(figures: &[Figure]) -> String {
         }
     }
     table
-}
-
-/// Puts the table between the marks of a document.
-pub fn write(table: &str, document: &Path) -> Result<(), String> {
-    let failed = |problem: &dyn std::fmt::Display| format!("{}: {problem}", document.display());
-    let text = fs::read_to_string(document).map_err(|error| failed(&error))?;
-    let marks = text.find(BEGIN).zip(text.find(END)).filter(|(begin, end)| begin < end);
-    let (begin, end) = marks.ok_or_else(|| failed(&format!("no `{BEGIN}` with a later `{END}`")))?;
-    let text = format!("{}\n{table}{}", &text[..begin + BEGIN.len()], &text[end..]);
-    fs::write(document, text).map_err(|error| failed(&error))
 }
 
 /// With commas between thousands.

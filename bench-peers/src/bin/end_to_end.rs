@@ -1,11 +1,15 @@
 //! A million events from one thread until the last byte is read: messages per second, and what they cost in CPU
 //! time, ours beside `tracing-subscriber`'s JSON with `tracing_appender::non_blocking` over a buffered writer.
 //!
-//! `cargo run --release --bin end_to_end [PAIRS]` runs each way of both in turn, ours, theirs, ours, theirs, and
-//! prints the medians. A full queue makes the caller wait, so nothing is lost on the way to a stream or a file. The
+//! `cargo run --release --bin end_to_end` runs each way of both in turn, ours, theirs, ours, theirs, and prints the
+//! medians; `--write` puts them into `docs/performance.md` too. A full queue makes the caller wait, so nothing is lost on the way to a stream or a file. The
 //! sink is a process of its own: its CPU time is not counted. `sink WAY` and `send PEER WAY ADDRESS` are the two
 //! ends of one run.
 
+#[path = "../document.rs"]
+mod document;
+
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -31,11 +35,11 @@ fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        [] => compare(PAIRS),
+        [] => compare(false),
+        ["--write"] => compare(true),
         ["sink", way] => sink(Way::named(way)?),
         ["send", peer, way, address] => send(peer, Way::named(way)?, address),
-        [pairs] => compare(pairs.parse()?),
-        _ => Err("usage: end_to_end [PAIRS]".into()),
+        _ => Err("usage: end_to_end [--write | sink WAY | send PEER WAY ADDRESS]".into()),
     }
 }
 
@@ -76,37 +80,48 @@ struct Run {
     received: f64,
 }
 
-fn compare(pairs: usize) -> Result<(), Failure> {
-    println!("| way | messages/s | theirs | ratio | CPU s per million | theirs | ratio | received |");
-    println!("|---|--:|--:|--:|--:|--:|--:|--:|");
+fn compare(write: bool) -> Result<(), Failure> {
+    let mut table = String::from(
+        "| way | messages/s | theirs | to theirs | CPU s per million | theirs | theirs to ours | received |\n\
+         |---|--:|--:|--:|--:|--:|--:|--:|\n",
+    );
     for way in Way::ALL {
+        eprintln!("{}", way.name());
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for _ in 0..pairs {
+        for _ in 0..PAIRS {
             ours.push(run("ours", way)?);
             // Nobody writes lines to UDP with it.
             if way != Way::Udp {
                 theirs.push(run("json", way)?);
             }
         }
-        print_row(way, median(&ours), median(&theirs));
+        table += &row(way, median(&ours).ok_or("no run")?, median(&theirs));
+    }
+    print!("{table}");
+    if write {
+        document::write("end-to-end", &table)?;
     }
     Ok(())
 }
 
-fn print_row(way: Way, ours: Option<Run>, theirs: Option<Run>) {
-    let Some(ours) = ours else { return };
-    let column = |value: Option<f64>, digits| value.map_or("-".into(), |value| format!("{value:.digits$}"));
-    println!(
-        "| {} | {:.0} | {} | {} | {:.2} | {} | {} | {:.1} % |",
+fn row(way: Way, ours: Run, theirs: Option<Run>) -> String {
+    let column = |of: &dyn Fn(Run) -> f64, digits| {
+        theirs.map_or(String::from("-"), |theirs| format!("{:.digits$}", of(theirs)))
+    };
+    let mut row = String::new();
+    let _ = writeln!(
+        row,
+        "| {} | {:.0} | {} | {}x | {:.2} | {} | {}x | {:.1} % |",
         way.name(),
         ours.messages_per_second,
-        column(theirs.map(|theirs| theirs.messages_per_second), 0),
-        column(theirs.map(|theirs| ours.messages_per_second / theirs.messages_per_second), 1),
+        column(&|theirs| theirs.messages_per_second, 0),
+        column(&|theirs| ours.messages_per_second / theirs.messages_per_second, 1),
         ours.cpu_seconds_per_million,
-        column(theirs.map(|theirs| theirs.cpu_seconds_per_million), 2),
-        column(theirs.map(|theirs| theirs.cpu_seconds_per_million / ours.cpu_seconds_per_million), 1),
+        column(&|theirs| theirs.cpu_seconds_per_million, 2),
+        column(&|theirs| theirs.cpu_seconds_per_million / ours.cpu_seconds_per_million, 1),
         100.0 * ours.received / MESSAGES as f64,
     );
+    row.replace("| -x |", "| - |")
 }
 
 fn median(runs: &[Run]) -> Option<Run> {

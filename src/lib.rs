@@ -69,6 +69,9 @@
 mod builder;
 mod capture;
 mod delivery;
+#[cfg(all(fuzzing, feature = "router"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod message;
 mod pipeline;

@@ -255,10 +255,18 @@ impl<'b> Entries<'b> {
 
     #[inline(always)]
     pub(crate) fn text(&mut self, name: Name<'_>, value: &str) {
-        let kept = thread::cut(value, MAX_TEXT);
-        self.truncated |= kept.len() < value.len();
-        self.text_head(name, kept.len() as u32);
-        self.out.extend_from_slice(kept.as_bytes());
+        if value.len() > MAX_TEXT {
+            return self.long_text(name, value);
+        }
+        self.text_head(name, value.len() as u32);
+        self.out.extend_from_slice(value.as_bytes());
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn long_text(&mut self, name: Name<'_>, value: &str) {
+        self.truncated = true;
+        self.text(name, thread::cut(value, MAX_TEXT));
     }
 
     pub(crate) fn bytes(&mut self, name: Name<'_>, value: &[u8]) {
@@ -383,7 +391,7 @@ fn nanoseconds(value: Duration) -> u64 {
 }
 
 /// Appends what the program's own code writes, up to a limit. Whether it was cut there.
-#[inline]
+#[inline(always)]
 fn format_limited(out: &mut Vec<u8>, arguments: fmt::Arguments<'_>) -> bool {
     let start = out.len();
     let mut text = LimitedText { end: start + MAX_TEXT, out, truncated: false };

@@ -29,9 +29,10 @@ struct Local {
     /// A message has been captured on this thread, so an empty `scratch` is one in use.
     has_begun: Cell<bool>,
     buffer: Cell<Vec<u8>>,
-    entered: RefCell<Vec<Entered>>,
-    /// The last of `entered`.
+    /// The span entered last.
     current: Cell<Option<Entered>>,
+    /// Those entered before it.
+    outer: RefCell<Vec<Entered>>,
 }
 
 thread_local! {
@@ -44,8 +45,8 @@ thread_local! {
             scratch: Cell::new(None),
             has_begun: Cell::new(false),
             buffer: Cell::new(Vec::new()),
-            entered: RefCell::new(Vec::new()),
             current: Cell::new(None),
+            outer: RefCell::new(Vec::new()),
         }
     };
 }
@@ -176,7 +177,7 @@ fn put_back(buffer: Box<Buffer>) {
 }
 
 impl Drop for Scratch {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         let Some(mut buffer) = self.buffer.take() else { return };
         buffer.bytes.truncate(buffer.prefix);
@@ -236,7 +237,11 @@ pub(crate) fn current_span(layer: u32) -> Option<u64> {
 /// Several layers enter the same spans.
 #[cold]
 fn current_among_others(layer: u32) -> Option<u64> {
-    with_entered(|entered| entered.iter().rev().find(|one| one.layer == layer).map(|one| one.span)).flatten()
+    let find = |local: &Local| {
+        let outer = local.outer.try_borrow().ok()?;
+        outer.iter().rev().find(|one| one.layer == layer).map(|one| one.span)
+    };
+    LOCAL.try_with(find).unwrap_or(None)
 }
 
 /// The span any layer has entered last on this thread and not left yet.
@@ -248,30 +253,26 @@ pub(crate) fn current_of_any() -> Option<Entered> {
 /// A layer enters a span.
 #[inline]
 pub(crate) fn enter(one: Entered) {
-    with_entered(|entered| entered.push(one));
+    let _ = LOCAL.try_with(|local| {
+        if let Some(outer) = local.current.replace(Some(one)) {
+            if let Ok(mut others) = local.outer.try_borrow_mut() {
+                others.push(outer);
+            }
+        }
+    });
 }
 
 /// A layer leaves a span, as a rule the last one it entered.
 #[inline]
 pub(crate) fn exit(one: Entered) {
-    with_entered(|entered| {
-        if entered.last() == Some(&one) {
-            entered.pop();
-        } else if let Some(position) = entered.iter().rposition(|&other| other == one) {
-            entered.remove(position);
+    let _ = LOCAL.try_with(|local| {
+        let Ok(mut outer) = local.outer.try_borrow_mut() else { return };
+        if local.current.get() == Some(one) {
+            local.current.set(outer.pop());
+        } else if let Some(position) = outer.iter().rposition(|&other| other == one) {
+            outer.remove(position);
         }
     });
-}
-
-#[inline]
-fn with_entered<R>(visit: impl FnOnce(&mut Vec<Entered>) -> R) -> Option<R> {
-    let visited = LOCAL.try_with(|local| {
-        let mut entered = local.entered.try_borrow_mut().ok()?;
-        let result = visit(&mut entered);
-        local.current.set(entered.last().copied());
-        Some(result)
-    });
-    visited.ok().flatten()
 }
 
 #[cfg(test)]

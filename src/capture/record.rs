@@ -288,6 +288,12 @@ impl<'b> Entries<'b> {
             let text = String::from_utf8_lossy(&self.out[body + 4..]).into_owned();
             self.out.truncate(start);
             self.text(name, &text);
+        } else {
+            // Inside of strings they are escaped; a `RawValue` may have some between its tokens.
+            self.out[body + 4..]
+                .iter_mut()
+                .filter(|byte| matches!(byte, b'\n' | b'\r'))
+                .for_each(|byte| *byte = b' ');
         }
     }
 

@@ -113,23 +113,17 @@ impl MetlogLayer {
         if refused > 0 {
             self.pipeline.queue.counters.turned_away(LossReason::InvalidMetric, u64::from(refused));
         }
-        let outline = |line| Outline {
-            kind: Kind::Event,
-            severity,
-            messages: metrics + u8::from(line),
-            line,
-            truncated,
-            callsite: id,
-        };
-        draft.finish(outline(is_line), context);
+        let messages = metrics + u8::from(is_line);
+        let kind = Kind::Event;
+        draft.finish(Outline { kind, severity, messages, line: is_line, truncated, callsite: id }, context);
         if is_line && !self.line_passes(&draft, callsite, severity) {
             if metrics == 0 {
                 return;
             }
-            draft.finish(outline(false), context);
+            draft.drop_line(metrics);
             draft.send(severity, metrics);
-        } else if metrics > 0 || is_line {
-            draft.send(severity, metrics + u8::from(is_line));
+        } else if messages > 0 {
+            draft.send(severity, messages);
         }
     }
 

@@ -465,6 +465,14 @@ pub(crate) fn finish(out: &mut Vec<u8>, header: Header, entries: usize, context:
     out[..HEADER].copy_from_slice(&bytes);
 }
 
+/// Takes the line away from a finished record: what is left are its `metrics`. The record's layout stays as it is,
+/// also where it had to be shortened.
+#[cfg(feature = "tracing")]
+pub(crate) fn drop_line(out: &mut [u8], metrics: u8) {
+    out[6] = metrics;
+    out[7] &= !LINE;
+}
+
 /// Makes a record fit: texts are cut short, and if that is not enough the context and then the last entries go.
 /// Returns where the context begins now.
 #[cold]

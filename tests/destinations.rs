@@ -363,6 +363,30 @@ fn a_transport_that_settles_nothing_and_says_all_is_well_is_tried_again() {
     scripted(3, "sent nothing", |call, _| (call < 3).then_some(Ok(())));
 }
 
+/// One that never waits for anything, as a socket that does not block.
+#[test]
+fn a_transport_that_is_slow_at_once_is_not_asked_without_a_pause() {
+    struct Busy(Arc<AtomicU32>, Instant);
+    impl Transport for Busy {
+        fn send(&mut self, batch: &mut Batch, _: Instant) -> io::Result<()> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            if Instant::now() < self.1 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            batch.delivered(batch.len());
+            Ok(())
+        }
+    }
+    let calls = Arc::new(AtomicU32::new(0));
+    let busy = Busy(Arc::clone(&calls), Instant::now() + Duration::from_millis(300));
+    let guard = built(tracing_metlog::builder().transport(busy).flush_timeout(LONG));
+    send_all(&guard.client(), 1, 1);
+    assert_eq!(guard.finish().delivered, 1);
+    // At most one each millisecond, and as many again while the end waits for it.
+    let calls = calls.load(Ordering::Relaxed);
+    assert!(calls <= 1_000, "{calls} calls");
+}
+
 #[test]
 fn a_transport_that_takes_one_message_at_a_time_gets_the_next_one_then() {
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));

@@ -16,6 +16,9 @@ use crate::stats::{DestinationCounters, LossReason};
 
 /// A transport is left alone with its batch for no longer than this at a time, so that calls are heard.
 const SLICE: Duration = Duration::from_millis(200);
+/// A transport that calls itself slow and has settled nothing is asked again after this: one that does not wait itself
+/// must not keep a processor busy.
+const BREATH: Duration = Duration::from_millis(1);
 /// Between two words about the same trouble on stderr.
 const REMINDER: Duration = Duration::from_secs(60);
 
@@ -65,7 +68,10 @@ impl Destination {
             Ok(()) if self.batch.is_empty() => self.succeeded(),
             Ok(()) if self.batch.len() < before => {}
             Ok(()) => self.failed(&io::Error::other("the transport sent nothing, and gave no error")),
-            Err(error) if is_slow(&error) => self.retry_at = None,
+            Err(error) if is_slow(&error) => {
+                let has_moved = self.batch.len() < before;
+                self.retry_at = (!has_moved).then(|| Instant::now() + BREATH);
+            }
             Err(error) => self.failed(&error),
         }
     }

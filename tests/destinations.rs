@@ -257,7 +257,10 @@ fn a_file_whose_directory_is_missing_gets_everything_when_it_is_made() {
 /// What the child of this file does; nothing when it is run as a test.
 #[test]
 fn child() {
-    let Some(_) = child::mode() else { return };
+    let Some(mode) = child::mode() else { return };
+    if mode == "nobody reads stderr" {
+        return nobody_reads_stderr();
+    }
     // The test runner has begun a line of its own.
     println!();
     let guard = tracing_metlog::builder().router(child::router()).init();
@@ -269,6 +272,33 @@ fn child() {
         }
     }
     drop(guard);
+}
+
+/// The router is down until the trouble with it has been told, to somebody who has gone.
+fn nobody_reads_stderr() {
+    let (writer, reader) = std::os::unix::net::UnixStream::pair().expect("a pair");
+    drop(reader);
+    // SAFETY: it takes numbers, of two files that are open.
+    #[allow(unsafe_code)]
+    let _ = unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&writer), 2) };
+    let path = child::router();
+    let guard = tracing_metlog::builder().router(&path).panics(false).init();
+    send(&guard.client(), 0, 0);
+    process_support::eventually("the problem is told", || guard.stats().destinations[0].failures > 1);
+    let directory = path.strip_prefix("file://").and_then(|path| std::path::Path::new(path).parent());
+    fs::create_dir(directory.expect("a file in one")).expect("made");
+    send(&guard.client(), 0, 1);
+    drop(guard);
+}
+
+#[test]
+fn a_problem_that_nobody_reads_on_stderr_costs_nothing() {
+    let directory = Directory::new();
+    let path = directory.file("made later").join("log");
+    let address = format!("file://{}", path.display());
+    let ended = child::run(child::command("child", "nobody reads stderr", &address));
+    assert_eq!(ended.status.code(), Some(0), "{ended:#?}");
+    Got::read(&lines_of(&path)).assert_complete(1, 2);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! In: batches. Out: a settled account. A batch stays here until its transport has settled every message of it;
 //! lost here is only what is given up at the end of the program (`unreachable`).
 
-use std::io;
+use std::fmt;
+use std::io::{self, Write};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -93,7 +94,7 @@ impl Destination {
         if self.failing_since.take().is_some() {
             self.counters.note(None);
             if self.complained.take().is_some() {
-                eprintln!("tracing-metlog: {} answers again", self.counters.address());
+                complain(format_args!("{} answers again", self.counters.address()));
             }
         }
     }
@@ -107,9 +108,7 @@ impl Destination {
         if self.complained.is_none_or(|last| now.duration_since(last) >= REMINDER) {
             self.complained = Some(now);
             let address = self.counters.address();
-            eprintln!(
-                "tracing-metlog: {address}: {error}; messages are kept for it as long as there is room"
-            );
+            complain(format_args!("{address}: {error}; messages are kept for it as long as there is room"));
         }
     }
 
@@ -146,6 +145,11 @@ impl Destination {
             self.counters.note(Some(format!("closing: {error}")));
         }
     }
+}
+
+/// A word on stderr. Not by `eprintln!`, which panics when nobody reads there any more.
+fn complain(problem: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "tracing-metlog: {problem}");
 }
 
 fn is_slow(error: &io::Error) -> bool {

@@ -508,9 +508,14 @@ impl Builder {
 
     fn resolve_queue_bytes(&self) -> Result<usize, BuildError> {
         // More than any machine has for it; without a limit a slip of the finger would be an abort.
-        const MOST: usize = 1 << 36;
+        const MOST: u64 = 1 << 36;
         const ACCEPTED: &str = "a number of bytes up to 68719476736";
-        let parse = |value: &str| parse(value).filter(|&bytes: &usize| bytes <= MOST);
+        let is_possible = |bytes: &usize| *bytes as u64 <= MOST;
+        if let Some(bytes) = self.queue_bytes.filter(|bytes| !is_possible(bytes)) {
+            let (name, value) = ("Builder::queue_bytes", bytes.to_string());
+            return Err(BuildError::Variable { name, value, accepted: ACCEPTED });
+        }
+        let parse = |value: &str| parse(value).filter(is_possible);
         from_environment(self.queue_bytes, variables::QUEUE_BYTES, ACCEPTED, parse, DEFAULT_QUEUE_BYTES)
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::capture::thread;
 use crate::message::Severity;
 use crate::queue::{fork, Call, Latch, Queue, Waiter};
-use crate::stats::{Losses, Stats};
+use crate::stats::{DestinationStats, Losses, Stats};
 
 /// What happened to the messages made before a flush.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,7 +21,8 @@ pub struct Flushed {
     pub delivered: u64,
     /// Messages lost since the start, for any reason; [`Guard::stats`](crate::Guard::stats) has the reasons.
     pub lost: u64,
-    /// Messages made before the flush that are still on their way. 0 when the flush was complete.
+    /// Messages made before the flush that are still on their way, to the destination that is furthest behind if
+    /// there are several. 0 when the flush was complete.
     pub pending: u64,
 }
 
@@ -171,8 +172,9 @@ impl Pipeline {
             && self.queue.call(Call::Flush(Waiter(Arc::clone(&latch))), deadline)
             && latch.wait(deadline);
         let stats = self.stats();
-        let settled = stats.delivered + stats.lost.total();
-        let pending = if complete { 0 } else { emitted.saturating_sub(settled) };
+        // Of several destinations the one that is furthest behind: the flush has waited for it, and it is not done.
+        let left = |one: &DestinationStats| emitted.saturating_sub(one.delivered + one.lost.total());
+        let pending = if complete { 0 } else { stats.destinations.iter().map(left).max().unwrap_or(0) };
         Flushed { delivered: stats.delivered, lost: stats.lost.total(), pending }
     }
 

@@ -316,6 +316,9 @@ fn a_queue_larger_than_memory_is_an_error_and_no_crash() {
         let error = ended.said("error");
         assert!(error.contains(variables::QUEUE_BYTES) && error.contains(value), "{error}");
     }
+    let built = tracing_metlog::builder().router("udp://127.0.0.1:9").queue_bytes(usize::MAX).build_client();
+    let error = built.expect_err("more than there is").to_string();
+    assert!(error.contains("Builder::queue_bytes") && error.contains(&usize::MAX.to_string()), "{error}");
 }
 
 #[test]

@@ -257,7 +257,10 @@ fn a_file_whose_directory_is_missing_gets_everything_when_it_is_made() {
 /// What the child of this file does; nothing when it is run as a test.
 #[test]
 fn child() {
-    let Some(_) = child::mode() else { return };
+    let Some(mode) = child::mode() else { return };
+    if mode == "nobody reads stderr" {
+        return nobody_reads_stderr();
+    }
     // The test runner has begun a line of its own.
     println!();
     let guard = tracing_metlog::builder().router(child::router()).init();
@@ -269,6 +272,33 @@ fn child() {
         }
     }
     drop(guard);
+}
+
+/// The router is down until the trouble with it has been told, to somebody who has gone.
+fn nobody_reads_stderr() {
+    let (writer, reader) = std::os::unix::net::UnixStream::pair().expect("a pair");
+    drop(reader);
+    // SAFETY: it takes numbers, of two files that are open.
+    #[allow(unsafe_code)]
+    let _ = unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&writer), 2) };
+    let path = child::router();
+    let guard = tracing_metlog::builder().router(&path).panics(false).init();
+    send(&guard.client(), 0, 0);
+    process_support::eventually("the problem is told", || guard.stats().destinations[0].failures > 1);
+    let directory = path.strip_prefix("file://").and_then(|path| std::path::Path::new(path).parent());
+    fs::create_dir(directory.expect("a file in one")).expect("made");
+    send(&guard.client(), 0, 1);
+    drop(guard);
+}
+
+#[test]
+fn a_problem_that_nobody_reads_on_stderr_costs_nothing() {
+    let directory = Directory::new();
+    let path = directory.file("made later").join("log");
+    let address = format!("file://{}", path.display());
+    let ended = child::run(child::command("child", "nobody reads stderr", &address));
+    assert_eq!(ended.status.code(), Some(0), "{ended:#?}");
+    Got::read(&lines_of(&path)).assert_complete(1, 2);
 }
 
 #[test]
@@ -361,6 +391,30 @@ fn a_transport_that_fails_is_tried_again() {
 #[test]
 fn a_transport_that_settles_nothing_and_says_all_is_well_is_tried_again() {
     scripted(3, "sent nothing", |call, _| (call < 3).then_some(Ok(())));
+}
+
+/// One that never waits for anything, as a socket that does not block.
+#[test]
+fn a_transport_that_is_slow_at_once_is_not_asked_without_a_pause() {
+    struct Busy(Arc<AtomicU32>, Instant);
+    impl Transport for Busy {
+        fn send(&mut self, batch: &mut Batch, _: Instant) -> io::Result<()> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            if Instant::now() < self.1 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            batch.delivered(batch.len());
+            Ok(())
+        }
+    }
+    let calls = Arc::new(AtomicU32::new(0));
+    let busy = Busy(Arc::clone(&calls), Instant::now() + Duration::from_millis(300));
+    let guard = built(tracing_metlog::builder().transport(busy).flush_timeout(LONG));
+    send_all(&guard.client(), 1, 1);
+    assert_eq!(guard.finish().delivered, 1);
+    // At most one each millisecond, and as many again while the end waits for it.
+    let calls = calls.load(Ordering::Relaxed);
+    assert!(calls <= 1_000, "{calls} calls");
 }
 
 #[test]

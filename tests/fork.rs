@@ -200,3 +200,40 @@ fn a_grandchild_is_a_child_too() {
     got.assert_complete(1, 1);
     assert_accounted(&stats, &got, 1, 1);
 }
+
+/// What is remembered of a span is under a lock too, and every event inside the span takes it.
+#[test]
+fn an_event_or_a_span_in_the_child_returns_at_once_although_threads_log_in_the_same_span() {
+    use tracing_subscriber::layer::SubscriberExt;
+    let (layer, guard) = tracing_metlog::builder().router("file:///dev/null").build().expect("builds");
+    let dispatch = tracing::Dispatch::new(tracing_subscriber::registry().with(layer));
+    let span = tracing::dispatcher::with_default(&dispatch, || tracing::info_span!("shared", a = 1));
+    let go = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let log = || {
+                    while go.load(Ordering::Relaxed) {
+                        span.in_scope(|| tracing::info!("parent"));
+                    }
+                };
+                tracing::dispatcher::with_default(&dispatch, log);
+            });
+        }
+        let _end = AtEnd(|| go.store(false, Ordering::Relaxed));
+        tracing::dispatcher::with_default(&dispatch, || {
+            for _ in 0..FORKS * 5 {
+                let (status, _) = forked(|| {
+                    let before = guard.stats().lost.count(LossReason::Forked);
+                    span.in_scope(|| {
+                        tracing::info!("child");
+                        let _inner = tracing::info_span!("inner");
+                        tracing::info!("child");
+                    });
+                    assert!(guard.stats().lost.count(LossReason::Forked) - before >= 2);
+                });
+                assert_eq!(status, FINE);
+            }
+        });
+    });
+}

@@ -316,6 +316,39 @@ mod both {
     }
 
     #[test]
+    fn an_init_after_a_subscriber_that_held_for_a_while_is_the_first() {
+        let test = "both::an_init_after_a_subscriber_that_held_for_a_while_is_the_first";
+        let child = child(test, &[], |router| {
+            tracing::subscriber::with_default(tracing_subscriber::registry(), || tracing::info!("nowhere"));
+            let _metlog = tracing_metlog::builder().router(router).try_init().expect("no other is there");
+            tracing::info!("an event");
+        });
+        let Some(child) = child else { return };
+        assert!(child.status.success(), "{}\n{}", child.stdout, child.stderr);
+        assert_eq!(payloads(&child.messages), ["an event"]);
+    }
+
+    #[test]
+    fn a_layer_and_a_logger_that_are_built_together_share_one_account() {
+        let test = "both::a_layer_and_a_logger_that_are_built_together_share_one_account";
+        let child = child(test, &[], |router| {
+            let (layer, logger, guard) =
+                tracing_metlog::builder().router(router).disabled_timers(["*"]).build_both().expect("builds");
+            let stack = tracing_subscriber::registry().with(layer);
+            tracing::subscriber::set_global_default(stack).expect("none is installed");
+            logger.install().expect("none is installed");
+            let _span = tracing::info_span!("request", id = 7).entered();
+            tracing::info!("an event");
+            log::info!("a record");
+            assert_eq!(guard.finish().delivered, 2);
+        });
+        let Some(child) = child else { return };
+        assert!(child.status.success(), "{}\n{}", child.stdout, child.stderr);
+        assert_eq!(payloads(&child.messages), ["an event", "a record"]);
+        assert!(child.messages.iter().all(|message| message["fields"]["id"] == 7));
+    }
+
+    #[test]
     fn an_init_after_another_logger_says_so_and_installs_nothing() {
         let child = child("both::an_init_after_another_logger_says_so_and_installs_nothing", &[], |router| {
             log::set_boxed_logger(Box::new(Notes::default())).expect("the first");

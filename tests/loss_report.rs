@@ -88,3 +88,24 @@ fn losses_that_follow_within_the_minute_are_told_at_the_end_at_the_latest() {
     assert_eq!((told, stats.lost.total()), (5, 5));
     assert_eq!(got.loss_reports.len(), 2, "the first, and a summary: {:?}", got.loss_reports);
 }
+
+#[test]
+fn the_last_losses_are_told_at_the_end_also_when_another_destination_is_dead() {
+    let (receiver, dead) = (Receiver::tcp(), Gate::shut());
+    let builder = tracing_metlog::builder().router(&receiver.address).transport(dead.clone());
+    let guard = built(builder.flush_timeout(Duration::from_millis(500)));
+    guard.client().gauge("temperature", f64::INFINITY);
+    // One batch each: more than wait for the dead one.
+    for n in 0..30 {
+        send(&guard.client(), 0, n);
+        receiver.wait_for(n as usize + 1);
+    }
+    guard.client().gauge("temperature", f64::INFINITY);
+    let stats = guard.finish();
+    assert_balanced(&stats);
+    dead.release();
+    let got = Got::read(&receiver.close_at_end());
+    let told: u64 =
+        got.loss_reports.iter().filter_map(|report| report["fields"]["invalid_metric"].as_u64()).sum();
+    assert_eq!(told, 2, "{:?}", got.loss_reports);
+}

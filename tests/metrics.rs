@@ -196,3 +196,20 @@ fn an_absent_metric_is_none() {
     let messages = traced(bare, || info!(counter.a = None::<u64>, counter.b = Some(2)));
     assert_eq!(metrics(&messages), [("counter", "b", "2")]);
 }
+
+#[test]
+fn an_event_too_long_for_a_record_whose_line_a_filter_refuses_keeps_its_metric_and_harms_no_other() {
+    let text = "x".repeat(40_000);
+    let (a, b) = (text.as_str(), text.as_str());
+    let messages = traced(
+        |builder| bare(builder).type_blacklist(["oldstyle"]),
+        || {
+            info!(counter.before = 1);
+            info!(counter.long = 2, a, b, "text");
+            info!(counter.after = 3);
+        },
+    );
+    let expected = [("counter", "before", "1"), ("counter", "long", "2"), ("counter", "after", "3")];
+    assert_eq!(metrics(&messages), expected);
+    assert_eq!(messages[1]["fields"]["truncated"], true);
+}

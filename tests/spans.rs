@@ -637,6 +637,19 @@ fn an_event_whose_explicit_parent_a_filter_hides_is_sent_without_a_context() {
 }
 
 #[test]
+fn an_event_whose_explicit_parent_the_builders_filter_hides_has_the_parents_of_that_one() {
+    let (layer, pipe) = Pipe::layer(|builder| bare(builder).spans(true).filter("info"));
+    let subscriber = tracing_subscriber::registry().with(layer);
+    tracing::subscriber::with_default(subscriber, || {
+        let outer = info_span!("outer", a = 1);
+        let middle = tracing::debug_span!(parent: &outer, "middle", b = 2);
+        info!(parent: &middle, "in middle");
+    });
+    let messages = pipe.finish().messages;
+    assert_eq!(with_payload(&messages, "in middle")["fields"], json!({"a": 1, "spans": "outer"}));
+}
+
+#[test]
 fn ten_thousand_spans_deep_every_span_is_timed_with_its_own_fields_and_memory_stays_in_bounds() {
     const DEPTH: u64 = 10_000;
     fn descend(level: u64) {

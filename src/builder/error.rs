@@ -17,7 +17,7 @@ pub enum BuildError {
         /// What is wrong with it.
         problem: AddressError,
     },
-    /// An environment variable holds what it must not.
+    /// An environment variable, or a setting made in code, holds what it must not.
     Variable {
         /// The variable.
         name: &'static str,

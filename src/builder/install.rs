@@ -176,7 +176,7 @@ impl Builder {
         #[cfg(feature = "tracing")]
         let stack_filter = StackFilter::new(&directives)?;
         #[cfg(feature = "tracing")]
-        if tracing::dispatcher::has_been_set() {
+        if has_subscriber() {
             return Err(InitError::TracingTaken);
         }
         #[cfg(feature = "console")]
@@ -204,6 +204,12 @@ impl Builder {
         let parse = |value: &str| value.to_ascii_lowercase().parse().ok();
         super::from_environment(self.console, variables::CONSOLE, "true or false", parse, false)
     }
+}
+
+/// Whether the program has a subscriber. One that only held for a while, and is gone, is none.
+#[cfg(feature = "tracing")]
+fn has_subscriber() -> bool {
+    tracing::dispatcher::get_default(|current| !current.is::<tracing::subscriber::NoSubscriber>())
 }
 
 /// What stands before every layer of the stack that `init` makes.

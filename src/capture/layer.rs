@@ -113,23 +113,17 @@ impl MetlogLayer {
         if refused > 0 {
             self.pipeline.queue.counters.turned_away(LossReason::InvalidMetric, u64::from(refused));
         }
-        let outline = |line| Outline {
-            kind: Kind::Event,
-            severity,
-            messages: metrics + u8::from(line),
-            line,
-            truncated,
-            callsite: id,
-        };
-        draft.finish(outline(is_line), context);
+        let messages = metrics + u8::from(is_line);
+        let kind = Kind::Event;
+        draft.finish(Outline { kind, severity, messages, line: is_line, truncated, callsite: id }, context);
         if is_line && !self.line_passes(&draft, callsite, severity) {
             if metrics == 0 {
                 return;
             }
-            draft.finish(outline(false), context);
+            draft.drop_line(metrics);
             draft.send(severity, metrics);
-        } else if metrics > 0 || is_line {
-            draft.send(severity, metrics + u8::from(is_line));
+        } else if messages > 0 {
+            draft.send(severity, messages);
         }
     }
 
@@ -146,12 +140,14 @@ impl MetlogLayer {
 
     /// The span an event is in: the one it names, else the one this thread is in.
     #[inline]
-    fn span_of(&self, event: &Event<'_>) -> Option<u64> {
+    fn span_of<S>(&self, event: &Event<'_>, context: &Context<'_, S>) -> Option<u64>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
         if event.is_contextual() {
-            thread::current_span(self.spans.layer())
-        } else {
-            event.parent().map(SpanId::into_u64)
+            return thread::current_span(self.spans.layer());
         }
+        self.nearest_known(event.parent()?, context)
     }
 
     /// The span a new span is in, as far as this layer knows it.
@@ -175,8 +171,19 @@ impl MetlogLayer {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        let span = context.span(id)?;
-        let known = span.scope().skip(1).map(|span| span.id().into_u64()).find(|&id| self.spans.contains(id));
+        self.nearest_known(&context.span(id)?.parent()?.id(), context)
+    }
+
+    /// A span, or if this layer does not know it the next one above that it knows.
+    fn nearest_known<S>(&self, id: &SpanId, context: &Context<'_, S>) -> Option<u64>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        if self.spans.contains(id.into_u64()) {
+            return Some(id.into_u64());
+        }
+        let known =
+            context.span(id)?.scope().map(|span| span.id().into_u64()).find(|&id| self.spans.contains(id));
         known
     }
 
@@ -228,7 +235,7 @@ where
     }
 
     #[inline]
-    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let metadata = event.metadata();
         if self.is_filtered_out(metadata) {
             return;
@@ -239,7 +246,7 @@ where
             return;
         }
         Draft::capture(&self.pipeline, |draft| {
-            let span = self.span_of(event);
+            let span = self.span_of(event, &context);
             match severity {
                 Some(severity) => self.plain_event(draft, event, callsite.id, severity, span),
                 None => self.special_event(draft, event, callsite.id, span),

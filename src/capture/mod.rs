@@ -83,6 +83,12 @@ impl<'p> Draft<'p, '_> {
         record::finish(self.scratch, header, self.start, context);
     }
 
+    /// Takes the line away again, and leaves the metrics; after [`finish`](Draft::finish).
+    #[cfg(feature = "tracing")]
+    pub(crate) fn drop_line(&mut self, metrics: u8) {
+        record::drop_line(self.scratch, metrics);
+    }
+
     /// The record as it will be read; after [`finish`](Draft::finish).
     pub(crate) fn record(&self) -> Option<Record<'_>> {
         Record::split_first(self.scratch).map(|(record, _)| record)

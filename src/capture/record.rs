@@ -296,6 +296,12 @@ impl<'b> Entries<'b> {
             let text = String::from_utf8_lossy(&self.out[body + 4..]).into_owned();
             self.out.truncate(start);
             self.text(name, &text);
+        } else {
+            // Inside of strings they are escaped; a `RawValue` may have some between its tokens.
+            self.out[body + 4..]
+                .iter_mut()
+                .filter(|byte| matches!(byte, b'\n' | b'\r'))
+                .for_each(|byte| *byte = b' ');
         }
     }
 
@@ -465,6 +471,14 @@ pub(crate) fn finish(out: &mut Vec<u8>, header: Header, entries: usize, context:
     bytes[24..28].copy_from_slice(&((context - entries) as u32).to_le_bytes());
     bytes[28..32].copy_from_slice(&((entries - HEADER) as u32).to_le_bytes());
     out[..HEADER].copy_from_slice(&bytes);
+}
+
+/// Takes the line away from a finished record: what is left are its `metrics`. The record's layout stays as it is,
+/// also where it had to be shortened.
+#[cfg(feature = "tracing")]
+pub(crate) fn drop_line(out: &mut [u8], metrics: u8) {
+    out[6] = metrics;
+    out[7] &= !LINE;
 }
 
 /// Makes a record fit: texts are cut short, and if that is not enough the context and then the last entries go.

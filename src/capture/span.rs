@@ -9,12 +9,13 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak};
 
 use crossbeam_utils::CachePadded;
 
 use super::record;
 use super::thread;
+use crate::queue::fork;
 
 /// Places for live spans. A span that finds its place taken by another goes to the overflow.
 const PLACES: usize = 512;
@@ -64,6 +65,7 @@ pub(crate) struct SpanTable {
     overflown: AtomicUsize,
     /// Raised whenever a span whose context others have copied records a new value.
     epoch: AtomicU64,
+    process: fork::Process,
 }
 
 /// Every table there is, by the number of its layer, for those who only know a thread's current span.
@@ -78,6 +80,7 @@ impl SpanTable {
             overflow: (0..OVERFLOW_SHARDS).map(|_| Mutex::default()).collect(),
             overflown: AtomicUsize::new(0),
             epoch: AtomicU64::new(0),
+            process: fork::Process::current(),
         });
         let mut tables = TABLES.write().unwrap_or_else(PoisonError::into_inner);
         tables.retain(|table| table.strong_count() > 0);
@@ -90,21 +93,31 @@ impl SpanTable {
         self.layer
     }
 
+    /// `None` only in a forked child: a lock that another thread held at the fork is never released there, and what
+    /// is under it is not known any more.
     #[inline]
-    fn place(&self, id: u64) -> MutexGuard<'_, Live> {
-        let index = (id.wrapping_mul(MIX) >> 55) as usize % PLACES;
-        self.places[index].lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock<'m, T>(&self, mutex: &'m Mutex<T>) -> Option<MutexGuard<'m, T>> {
+        if self.process.was_forked() {
+            return try_lock(mutex);
+        }
+        Some(mutex.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn overflow(&self, id: u64) -> MutexGuard<'_, Overflow> {
+    #[inline]
+    fn place(&self, id: u64) -> Option<MutexGuard<'_, Live>> {
+        let index = (id.wrapping_mul(MIX) >> 55) as usize % PLACES;
+        self.lock(&self.places[index])
+    }
+
+    fn overflow(&self, id: u64) -> Option<MutexGuard<'_, Overflow>> {
         let index = (id.wrapping_mul(MIX) >> 58) as usize % OVERFLOW_SHARDS;
-        self.overflow[index].lock().unwrap_or_else(PoisonError::into_inner)
+        self.lock(&self.overflow[index])
     }
 
     /// Looks at a live span, under its lock.
     #[inline]
     fn with<R>(&self, id: u64, visit: impl FnOnce(&mut Live) -> R) -> Option<R> {
-        let mut place = self.place(id);
+        let mut place = self.place(id)?;
         if place.id == id {
             return Some(visit(&mut place));
         }
@@ -112,7 +125,7 @@ impl SpanTable {
         if self.overflown.load(Ordering::Acquire) == 0 {
             return None;
         }
-        self.overflow(id).get_mut(&id).map(visit)
+        self.overflow(id)?.get_mut(&id).map(visit)
     }
 
     /// A span begins, with `own` as its part of the context.
@@ -129,7 +142,7 @@ impl SpanTable {
         let epoch = self.epoch.load(Ordering::Acquire);
         let parent = parent.filter(|&parent| self.append(parent, own, true)).unwrap_or(0);
         record::limit_context(own, start);
-        let mut place = self.place(id);
+        let Some(mut place) = self.place(id) else { return };
         if place.id != 0 {
             drop(place);
             return self.insert_into_overflow(Live {
@@ -149,8 +162,9 @@ impl SpanTable {
 
     #[cold]
     fn insert_into_overflow(&self, live: Live) {
+        let Some(mut overflow) = self.overflow(live.id) else { return };
         self.overflown.fetch_add(1, Ordering::AcqRel);
-        if self.overflow(live.id).insert(live.id, live).is_some() {
+        if overflow.insert(live.id, live).is_some() {
             self.overflown.fetch_sub(1, Ordering::AcqRel);
         }
     }
@@ -252,7 +266,7 @@ impl SpanTable {
         if self.epoch.load(Ordering::Acquire) != 0 {
             self.renew_if_stale(id);
         }
-        let mut place = self.place(id);
+        let mut place = self.place(id)?;
         if place.id != id {
             drop(place);
             return self.remove_from_overflow(id, closed);
@@ -274,7 +288,7 @@ impl SpanTable {
 
     #[cold]
     fn remove_from_overflow<R>(&self, id: u64, closed: impl FnOnce(Closed<'_>) -> R) -> Option<R> {
-        let live = self.overflow(id).remove(&id)?;
+        let live = self.overflow(id)?.remove(&id)?;
         self.overflown.fetch_sub(1, Ordering::AcqRel);
         Some(closed(live.closed()))
     }
@@ -282,6 +296,15 @@ impl SpanTable {
     /// Whether the span is known here.
     pub(crate) fn contains(&self, id: u64) -> bool {
         self.with(id, |_| ()).is_some()
+    }
+}
+
+#[cold]
+fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
     }
 }
 

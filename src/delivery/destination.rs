@@ -3,7 +3,8 @@
 //! In: batches. Out: a settled account. A batch stays here until its transport has settled every message of it;
 //! lost here is only what is given up at the end of the program (`unreachable`).
 
-use std::io;
+use std::fmt;
+use std::io::{self, Write};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +17,9 @@ use crate::stats::{DestinationCounters, LossReason};
 
 /// A transport is left alone with its batch for no longer than this at a time, so that calls are heard.
 const SLICE: Duration = Duration::from_millis(200);
+/// A transport that calls itself slow and has settled nothing is asked again after this: one that does not wait itself
+/// must not keep a processor busy.
+const BREATH: Duration = Duration::from_millis(1);
 /// Between two words about the same trouble on stderr.
 const REMINDER: Duration = Duration::from_secs(60);
 
@@ -65,7 +69,10 @@ impl Destination {
             Ok(()) if self.batch.is_empty() => self.succeeded(),
             Ok(()) if self.batch.len() < before => {}
             Ok(()) => self.failed(&io::Error::other("the transport sent nothing, and gave no error")),
-            Err(error) if is_slow(&error) => self.retry_at = None,
+            Err(error) if is_slow(&error) => {
+                let has_moved = self.batch.len() < before;
+                self.retry_at = (!has_moved).then(|| Instant::now() + BREATH);
+            }
             Err(error) => self.failed(&error),
         }
     }
@@ -87,7 +94,7 @@ impl Destination {
         if self.failing_since.take().is_some() {
             self.counters.note(None);
             if self.complained.take().is_some() {
-                eprintln!("tracing-metlog: {} answers again", self.counters.address());
+                complain(format_args!("{} answers again", self.counters.address()));
             }
         }
     }
@@ -101,9 +108,7 @@ impl Destination {
         if self.complained.is_none_or(|last| now.duration_since(last) >= REMINDER) {
             self.complained = Some(now);
             let address = self.counters.address();
-            eprintln!(
-                "tracing-metlog: {address}: {error}; messages are kept for it as long as there is room"
-            );
+            complain(format_args!("{address}: {error}; messages are kept for it as long as there is room"));
         }
     }
 
@@ -140,6 +145,11 @@ impl Destination {
             self.counters.note(Some(format!("closing: {error}")));
         }
     }
+}
+
+/// A word on stderr. Not by `eprintln!`, which panics when nobody reads there any more.
+fn complain(problem: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "tracing-metlog: {problem}");
 }
 
 fn is_slow(error: &io::Error) -> bool {

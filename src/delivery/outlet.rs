@@ -189,6 +189,14 @@ impl Outlet {
         }
     }
 
+    /// Whether no batch that is half sent would get a message that is put in here now.
+    pub(crate) fn is_between_batches(&self) -> bool {
+        match &self.way {
+            Way::Here(destination, _) => destination.batch.is_empty(),
+            Way::Apart(_) => true,
+        }
+    }
+
     /// Sends the batch at hand, or goes on sending it.
     pub(crate) fn send(&mut self) {
         match &mut self.way {

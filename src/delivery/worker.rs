@@ -334,7 +334,7 @@ impl Worker {
             }
         }
         // A report must not get into a batch that is half sent.
-        if self.outlets.iter().all(Outlet::has_room) {
+        if self.outlets.iter().all(Outlet::is_between_batches) {
             self.report_losses_now();
         }
         let left = self.give_up_queue();

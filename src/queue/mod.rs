@@ -197,7 +197,7 @@ impl Queue {
         if self.process.was_forked() {
             return self.counters.turned_away(LossReason::Forked, messages);
         }
-        if severity >= SHED_SEVERITY && self.shedding.load(Ordering::Relaxed) {
+        if severity >= SHED_SEVERITY && self.shedding.load(Ordering::Relaxed) && self.is_shed() {
             return self.counters.turned_away(LossReason::Shed, messages);
         }
         let mut lane = self.lanes.of(thread::index());
@@ -349,6 +349,21 @@ impl Queue {
         }
     }
 
+    /// Whether DEBUG and TRACE are still to be shed. Looks for itself: the chunk whose return would have ended it may
+    /// have come back between another caller's look at the room and the note it made of that, and a program that
+    /// only says DEBUG would never fill another.
+    #[cold]
+    fn is_shed(&self) -> bool {
+        self.end_shedding_if_roomy();
+        self.shedding.load(Ordering::Relaxed)
+    }
+
+    fn end_shedding_if_roomy(&self) {
+        if self.free.1.len() * 2 >= self.chunks {
+            self.shedding.store(false, Ordering::Relaxed);
+        }
+    }
+
     /// Less than half of the room is left: the worker is called even if it would come by itself in a moment.
     fn is_low(&self) -> bool {
         self.free.1.len() * 2 < self.chunks
@@ -394,8 +409,8 @@ impl Queue {
         chunk.bytes.clear();
         chunk.messages = 0;
         let _ = self.free.0.try_send(chunk);
-        if self.shedding.load(Ordering::Relaxed) && self.free.1.len() * 2 >= self.chunks {
-            self.shedding.store(false, Ordering::Relaxed);
+        if self.shedding.load(Ordering::Relaxed) {
+            self.end_shedding_if_roomy();
         }
     }
 

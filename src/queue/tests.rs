@@ -51,6 +51,15 @@ fn a_full_queue_drops_the_oldest_and_counts_them() {
 }
 
 #[test]
+fn debug_is_taken_again_when_there_is_room_although_the_note_of_that_was_missed() {
+    let (queue, _calls) = queue(WhenFull::DropNewest);
+    // What a caller leaves behind that looked at the room before all of it came back, and noted it after.
+    queue.shedding.store(true, Ordering::Relaxed);
+    queue.push(&record(64), 7, 1);
+    assert_eq!((queue.counters.lost(LossReason::Shed), taken(&queue)), (0, 1));
+}
+
+#[test]
 fn debug_is_shed_before_the_queue_is_full_and_comes_back_when_there_is_room() {
     let (queue, _calls) = queue(WhenFull::DropNewest);
     fill(&queue);

@@ -178,3 +178,18 @@ fn newer_values_of_a_span_replace_older_ones_and_leave_the_rest() {
     let values: Vec<_> = values.collect();
     assert_eq!(values, [(Name::Field(1), Value::Text(b"kept")), (Name::Field(0), Value::U64(2))]);
 }
+
+#[test]
+fn json_of_several_lines_becomes_one_line_and_stays_the_same_value() {
+    // As a `RawValue` writes it, which is passed on as somebody else wrote it.
+    let given = b"{\r\n  \"a\\n\": [1,\n2]\n}";
+    let write = |out: &mut Vec<u8>| {
+        out.extend_from_slice(given);
+        Ok(())
+    };
+    let bytes = record(|entries| entries.json(Name::Field(0), write));
+    let Some((_, Value::Json(kept))) = read(&bytes).entries().next() else { panic!("JSON") };
+    assert!(!kept.iter().any(|byte| matches!(byte, b'\n' | b'\r')));
+    let value = |json: &[u8]| serde_json::from_slice::<serde_json::Value>(json).expect("JSON");
+    assert_eq!(value(kept), value(given));
+}

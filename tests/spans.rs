@@ -789,3 +789,61 @@ fn spans_left_in_another_order_than_they_were_entered_in_do_not_mix_up_the_conte
     let fields: Vec<_> = messages.iter().map(|message| message["fields"].clone()).collect();
     assert_eq!(fields, [json!({"b": 2}), json!({"b": 2}), json!({})]);
 }
+
+#[test]
+fn a_span_field_that_was_cut_is_marked_in_every_message_that_carries_it() {
+    let long = "x".repeat(60_000);
+    let outcome = outcome(plain, || {
+        let given = info_span!("given", text = long.as_str()).entered();
+        info!("in given");
+        drop(given);
+        let recorded = info_span!("recorded", text = Empty).entered();
+        info!("before");
+        recorded.record("text", long.as_str());
+        info!("in recorded");
+    });
+    let is_cut = |message: &Value| message["fields"]["truncated"] == true;
+    for payload in ["in given", "in recorded"] {
+        let message = with_payload(&outcome.messages, payload);
+        assert!(
+            is_cut(&message) && message["fields"]["text"].as_str().is_some_and(|text| text.len() < 60_000)
+        );
+    }
+    assert!(!is_cut(&with_payload(&outcome.messages, "before")));
+    assert_eq!(of_type(&outcome.messages, "timer").iter().filter(|timer| is_cut(timer)).count(), 2);
+    assert_eq!(outcome.stats.truncated, 4);
+}
+
+#[test]
+fn a_value_recorded_while_children_log_on_other_threads_is_seen_by_all_of_them_from_then_on() {
+    const ROUNDS: u64 = 300;
+    let outcome = outcome(plain, || {
+        let dispatch = tracing::dispatcher::get_default(Clone::clone);
+        let outer = info_span!("outer", round = 0u64);
+        let child = info_span!(parent: &outer, "child");
+        let recorded = Barrier::new(3);
+        thread::scope(|scope| {
+            for thread in 0..2u64 {
+                let (dispatch, child, recorded) = (&dispatch, &child, &recorded);
+                scope.spawn(move || {
+                    tracing::dispatcher::with_default(dispatch, || {
+                        let _child = child.enter();
+                        for round in 1..=ROUNDS {
+                            recorded.wait();
+                            info!(thread_number = thread, seen_from = round, "look");
+                        }
+                    });
+                });
+            }
+            for round in 1..=ROUNDS {
+                outer.record("round", round);
+                recorded.wait();
+            }
+        });
+    });
+    let looks: Vec<_> = outcome.messages.iter().filter(|message| message["payload"] == "look").collect();
+    assert_eq!(looks.len() as u64, 2 * ROUNDS);
+    for look in looks {
+        assert!(number(&look["fields"]["round"]) >= number(&look["fields"]["seen_from"]), "{look}");
+    }
+}

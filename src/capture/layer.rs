@@ -264,8 +264,10 @@ where
         let (scratch, start) = scratch.parts();
         let callsite = callsite::id(metadata).id;
         let entries = record::begin_span(scratch, callsite);
-        attributes.record(&mut PlainVisitor { entries: Entries::new(scratch) });
-        record::finish_span(scratch, entries);
+        let mut visitor = PlainVisitor { entries: Entries::new(scratch) };
+        attributes.record(&mut visitor);
+        let is_cut = visitor.entries.truncated();
+        record::finish_span(scratch, entries, is_cut);
         let rate = self.timers.rate(callsite, metadata, |name| self.pipeline.is_timer_disabled(name));
         let parent = self.parent_of(attributes, id, &context);
         self.spans.insert(id.into_u64(), parent, rate, clock::now(), scratch, start);
@@ -278,8 +280,10 @@ where
         // What a value that is being captured records about a span, too deep down, is left out.
         let Some(mut scratch) = Scratch::take() else { return };
         let (scratch, start) = scratch.parts();
-        values.record(&mut PlainVisitor { entries: Entries::new(scratch) });
-        self.spans.record(id.into_u64(), &scratch[start..]);
+        let mut visitor = PlainVisitor { entries: Entries::new(scratch) };
+        values.record(&mut visitor);
+        let is_cut = visitor.entries.truncated();
+        self.spans.record(id.into_u64(), &scratch[start..], is_cut);
     }
 
     fn on_enter(&self, id: &SpanId, _context: Context<'_, S>) {
@@ -296,6 +300,11 @@ where
     }
 
     fn on_close(&self, id: SpanId, _context: Context<'_, S>) {
+        // Spans of this crate's own threads were never entered into the table: there is nothing to send.
+        if thread::is_own() {
+            self.spans.remove(id.into_u64(), |_| ());
+            return;
+        }
         self.send_timer(id.into_u64());
     }
 }

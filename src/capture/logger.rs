@@ -115,9 +115,12 @@ impl MetlogLogger {
         });
     }
 
-    fn show(&self, record: &Record<'_>) {
-        if let Some(wrapped) = &self.wrapped {
-            super::thread::bridging(|| wrapped.log(record));
+    /// Passes the record on. What is captured already is left out by a `MetlogLayer` that sees it that way.
+    fn show(&self, record: &Record<'_>, is_captured: bool) {
+        match &self.wrapped {
+            Some(wrapped) if is_captured => super::thread::bridging(|| wrapped.log(record)),
+            Some(wrapped) => wrapped.log(record),
+            None => {}
         }
     }
 }
@@ -146,10 +149,11 @@ impl Log for MetlogLogger {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.filter.matches(record) {
+        let is_captured = self.filter.matches(record);
+        if is_captured {
             self.capture(record);
         }
-        self.show(record);
+        self.show(record, is_captured);
     }
 
     /// Delivers what was made before this call, for as long as the guard's flush timeout allows.

@@ -9,7 +9,7 @@
 //! record  = length u32 | kind u8 | severity u8 | messages u8 | flags u8 | time u64 | callsite u64
 //!           | entries length u32 | thread length u32 | thread | entries | context
 //! entry   = tag u8 | name u16 | [ name length u16 | name ] | value
-//! context = span*, innermost first;   span = callsite u64 | entries length u32 | entries
+//! context = span*, innermost first;   span = callsite u64 | cut u1, entries length u31 | entries
 //! ```
 //! Numbers are little-endian. A `name` below [`INLINE`] is the index of a field of the callsite, [`INLINE`] says
 //! that the name itself follows, and the names above it are the parts of the envelope ([`Part`]).
@@ -34,6 +34,8 @@ const INLINE: u16 = 0x8000;
 const PART: u16 = 0xFF00;
 const TRUNCATED: u8 = 1;
 const LINE: u8 = 2;
+/// The bit of a span's length that says that a text in it was cut.
+const CUT: u32 = 1 << 31;
 
 /// What a record stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -617,7 +619,7 @@ impl<'a> Record<'a> {
         self.entries().find(|(name, _)| *name == Name::Part(part)).map(|(_, value)| value)
     }
 
-    /// The enclosing spans, innermost first: callsite and values of each.
+    /// The enclosing spans, innermost first.
     pub(crate) fn context(&self) -> ContextIter<'a> {
         ContextIter(Reader(self.context))
     }
@@ -637,28 +639,26 @@ pub(crate) fn begin_span(out: &mut Vec<u8>, callsite: u64) -> usize {
     out.len()
 }
 
-/// Ends the part begun by [`begin_span`], whose entries began at `entries`.
+/// Ends the part begun by [`begin_span`], whose entries began at `entries`; `is_cut` if not all of a text is in them.
 #[cfg(feature = "tracing")]
 #[inline]
-pub(crate) fn finish_span(out: &mut [u8], entries: usize) {
-    let length = (out.len() - entries) as u32;
+pub(crate) fn finish_span(out: &mut [u8], entries: usize, is_cut: bool) {
+    let length = (out.len() - entries) as u32 | if is_cut { CUT } else { 0 };
     out[entries - 4..entries].copy_from_slice(&length.to_le_bytes());
 }
 
 /// One span's part of a context, with `newer` values in place of those it had.
 #[cfg(feature = "tracing")]
-pub(crate) fn merge_span(out: &mut Vec<u8>, older: &[u8], newer: &[u8]) {
-    let mut reader = Reader(older);
-    let callsite = reader.u64().unwrap_or_default();
-    let length = reader.u32().unwrap_or_default() as usize;
-    let start = begin_span(out, callsite);
-    for (name, entry) in RawEntries(Reader(reader.0.get(..length).unwrap_or_default())) {
+pub(crate) fn merge_span(out: &mut Vec<u8>, older: &[u8], newer: &[u8], newer_is_cut: bool) {
+    let Some(older) = ContextIter(Reader(older)).next() else { return };
+    let start = begin_span(out, older.callsite);
+    for (name, entry) in RawEntries(older.entries.0) {
         if !RawEntries(Reader(newer)).any(|(other, _)| other == name) {
             out.extend_from_slice(entry);
         }
     }
     out.extend_from_slice(newer);
-    finish_span(out, start);
+    finish_span(out, start, older.is_cut || newer_is_cut);
 }
 
 /// The callsite of the innermost span of a context.
@@ -670,7 +670,7 @@ pub(crate) fn first_callsite(context: &[u8]) -> u64 {
 /// Length of the first span's part of a context.
 pub(crate) fn first_span_len(context: &[u8]) -> usize {
     let mut reader = Reader(context.get(8..).unwrap_or_default());
-    reader.u32().map_or(0, |length| 12 + length as usize).min(context.len())
+    reader.u32().map_or(0, |length| 12 + (length & !CUT) as usize).min(context.len())
 }
 
 /// Entries, in order.
@@ -703,14 +703,24 @@ impl<'a> Iterator for RawEntries<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct ContextIter<'a>(Reader<'a>);
 
+/// One span's part of a context.
+#[derive(Clone, Debug)]
+pub(crate) struct SpanPart<'a> {
+    pub(crate) callsite: u64,
+    /// Not all of a text is in its entries.
+    pub(crate) is_cut: bool,
+    pub(crate) entries: EntryIter<'a>,
+}
+
 impl<'a> Iterator for ContextIter<'a> {
-    type Item = (u64, EntryIter<'a>);
+    type Item = SpanPart<'a>;
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let callsite = self.0.u64()?;
-        let length = self.0.u32()? as usize;
-        Some((callsite, EntryIter(Reader(self.0.take(length)?))))
+        let length = self.0.u32()?;
+        let entries = EntryIter(Reader(self.0.take((length & !CUT) as usize)?));
+        Some(SpanPart { callsite, is_cut: length & CUT != 0, entries })
     }
 }
 

@@ -20,6 +20,8 @@ use crate::queue::fork;
 /// Places for live spans. A span that finds its place taken by another goes to the overflow.
 const PLACES: usize = 512;
 const OVERFLOW_SHARDS: usize = 64;
+/// Trees of spans that are told apart when one of their spans records a value.
+const TREES: usize = 256;
 /// A buffer larger than this is not kept for the next span.
 const KEEP_BYTES: usize = 4096;
 
@@ -32,7 +34,9 @@ struct Live {
     context: Vec<u8>,
     /// 0 when there is none.
     parent: u64,
-    /// The table's epoch when the parents' parts were copied.
+    /// The number of the tree it is in, which it has from its root.
+    tree: usize,
+    /// The tree's epoch when the parents' parts were copied.
     epoch: u64,
     /// Rate at which it is timed; 0 when it is not.
     rate: f64,
@@ -63,8 +67,9 @@ pub(crate) struct SpanTable {
     overflow: Box<[Mutex<Overflow>]>,
     /// Spans in the overflow.
     overflown: AtomicUsize,
-    /// Raised whenever a span whose context others have copied records a new value.
-    epoch: AtomicU64,
+    /// By tree: raised whenever a span whose context others have copied records a new value. Trees share a few of
+    /// these, which costs a needless look now and then, and nothing else.
+    epochs: Box<[AtomicU64]>,
     process: fork::Process,
 }
 
@@ -79,7 +84,7 @@ impl SpanTable {
             places: (0..PLACES).map(|_| CachePadded::default()).collect(),
             overflow: (0..OVERFLOW_SHARDS).map(|_| Mutex::default()).collect(),
             overflown: AtomicUsize::new(0),
-            epoch: AtomicU64::new(0),
+            epochs: (0..TREES).map(|_| AtomicU64::new(0)).collect(),
             process: fork::Process::current(),
         });
         let mut tables = TABLES.write().unwrap_or_else(PoisonError::into_inner);
@@ -139,8 +144,9 @@ impl SpanTable {
         own: &mut Vec<u8>,
         start: usize,
     ) {
-        let epoch = self.epoch.load(Ordering::Acquire);
-        let parent = parent.filter(|&parent| self.append(parent, own, true)).unwrap_or(0);
+        // What is copied of the parent is at least as new as this epoch: see `record`.
+        let copied = parent.and_then(|parent| Some((parent, self.append(parent, own, true)?)));
+        let (parent, (tree, epoch)) = copied.unwrap_or((0, (tree_of(id), 0)));
         record::limit_context(own, start);
         let Some(mut place) = self.place(id) else { return };
         if place.id != 0 {
@@ -149,6 +155,7 @@ impl SpanTable {
                 id,
                 context: own[start..].to_vec(),
                 parent,
+                tree,
                 epoch,
                 rate,
                 created: now,
@@ -157,7 +164,7 @@ impl SpanTable {
         }
         let mut context = std::mem::take(&mut place.context);
         context.extend_from_slice(&own[start..]);
-        *place = Live { id, context, parent, epoch, rate, created: now, ..Live::default() };
+        *place = Live { id, context, parent, tree, epoch, rate, created: now, ..Live::default() };
     }
 
     #[cold]
@@ -169,39 +176,52 @@ impl SpanTable {
         }
     }
 
-    /// Appends a span's context to `out`; `false` when the span is not known here.
+    /// Appends a span's context to `out`, if the span is known here.
     #[inline]
-    pub(crate) fn append_context(&self, id: u64, out: &mut Vec<u8>) -> bool {
-        self.append(id, out, false)
+    pub(crate) fn append_context(&self, id: u64, out: &mut Vec<u8>) {
+        self.append(id, out, false);
     }
 
+    /// Appends a span's context to `out`. Gives its tree and the epoch the context is of; `None` when the span is not
+    /// known here.
     #[inline]
-    fn append(&self, id: u64, out: &mut Vec<u8>, for_child: bool) -> bool {
-        let epoch = self.epoch.load(Ordering::Acquire);
-        let fresh = self.with(id, |live| {
+    fn append(&self, id: u64, out: &mut Vec<u8>, for_child: bool) -> Option<(usize, u64)> {
+        let copy = |live: &mut Live| {
             live.copied |= for_child;
+            let epoch = self.epoch(live.tree);
             let is_fresh = live.parent == 0 || live.epoch == epoch;
             if is_fresh {
                 out.extend_from_slice(&live.context);
             }
-            is_fresh
-        });
-        match fresh {
-            Some(true) => true,
-            Some(false) => {
-                self.renew(id);
-                self.with(id, |live| out.extend_from_slice(&live.context)).is_some()
-            }
-            None => false,
+            (is_fresh, (live.tree, epoch))
+        };
+        match self.with(id, copy)? {
+            (true, of) => Some(of),
+            (false, _) => self.append_renewed(id, out),
         }
+    }
+
+    #[cold]
+    fn append_renewed(&self, id: u64, out: &mut Vec<u8>) -> Option<(usize, u64)> {
+        self.renew(id);
+        self.with(id, |live| {
+            out.extend_from_slice(&live.context);
+            (live.tree, live.epoch)
+        })
+    }
+
+    #[inline]
+    fn epoch(&self, tree: usize) -> u64 {
+        self.epochs[tree % TREES].load(Ordering::Acquire)
     }
 
     /// Collects the parents' parts of a span's context anew: one of them has recorded a value since.
     #[cold]
     fn renew(&self, id: u64) {
-        let epoch = self.epoch.load(Ordering::Acquire);
+        let Some((tree, parent)) = self.with(id, |live| (live.tree, live.parent)) else { return };
+        let epoch = self.epoch(tree);
         let mut parents = Vec::new();
-        let mut next = self.with(id, |live| live.parent).unwrap_or(0);
+        let mut next = parent;
         while next != 0 {
             let own_part = |live: &mut Live| {
                 parents.extend_from_slice(&live.context[..record::first_span_len(&live.context)]);
@@ -217,18 +237,19 @@ impl SpanTable {
         });
     }
 
-    /// A span records new values, given as entries.
-    pub(crate) fn record(&self, id: u64, newer: &[u8]) {
+    /// A span records new values, given as entries. The epoch is raised after the values are there, so that who
+    /// copied older ones finds an older epoch.
+    pub(crate) fn record(&self, id: u64, newer: &[u8], is_cut: bool) {
         let copied = self.with(id, |live| {
             let own = record::first_span_len(&live.context);
             let mut context = Vec::with_capacity(live.context.len() + newer.len());
-            record::merge_span(&mut context, &live.context[..own], newer);
+            record::merge_span(&mut context, &live.context[..own], newer, is_cut);
             context.extend_from_slice(&live.context[own..]);
             live.context = context;
-            live.copied
+            live.copied.then_some(live.tree)
         });
-        if copied == Some(true) {
-            self.epoch.fetch_add(1, Ordering::AcqRel);
+        if let Some(tree) = copied.flatten() {
+            self.epochs[tree % TREES].fetch_add(1, Ordering::AcqRel);
         }
     }
 
@@ -263,13 +284,16 @@ impl SpanTable {
     /// The span is over; what it leaves is shown to `closed`, under its lock.
     #[inline]
     pub(crate) fn remove<R>(&self, id: u64, closed: impl FnOnce(Closed<'_>) -> R) -> Option<R> {
-        if self.epoch.load(Ordering::Acquire) != 0 {
-            self.renew_if_stale(id);
-        }
         let mut place = self.place(id)?;
         if place.id != id {
             drop(place);
             return self.remove_from_overflow(id, closed);
+        }
+        if place.parent != 0 && place.epoch != self.epoch(place.tree) {
+            drop(place);
+            self.renew(id);
+            // Nobody else removes the span, so it is still there.
+            place = self.place(id)?;
         }
         let result = closed(place.closed());
         place.id = 0;
@@ -279,15 +303,10 @@ impl SpanTable {
     }
 
     #[cold]
-    fn renew_if_stale(&self, id: u64) {
-        let epoch = self.epoch.load(Ordering::Acquire);
-        if self.with(id, |live| live.parent != 0 && live.epoch != epoch) == Some(true) {
+    fn remove_from_overflow<R>(&self, id: u64, closed: impl FnOnce(Closed<'_>) -> R) -> Option<R> {
+        if self.with(id, |live| live.parent != 0 && live.epoch != self.epoch(live.tree))? {
             self.renew(id);
         }
-    }
-
-    #[cold]
-    fn remove_from_overflow<R>(&self, id: u64, closed: impl FnOnce(Closed<'_>) -> R) -> Option<R> {
         let live = self.overflow(id)?.remove(&id)?;
         self.overflown.fetch_sub(1, Ordering::AcqRel);
         Some(closed(live.closed()))
@@ -325,6 +344,12 @@ pub(crate) fn append_current_context(out: &mut Vec<u8>) {
     if let Some(table) = table {
         table.append_context(current.span, out);
     }
+}
+
+/// The tree of a root.
+#[inline]
+fn tree_of(id: u64) -> usize {
+    (id.wrapping_mul(MIX) >> 56) as usize
 }
 
 const MIX: u64 = 0x9E37_79B9_7F4A_7C15;

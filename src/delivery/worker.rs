@@ -203,12 +203,11 @@ impl Worker {
     }
 
     fn encode(&mut self, record: &Record<'_>) {
-        if record.header.truncated {
-            self.queue.counters.truncated.fetch_add(u64::from(record.header.messages), Ordering::Relaxed);
-        }
         for index in 0..record.header.messages {
             self.message.clear();
-            self.encoder.encode(record, index, &mut self.message);
+            if self.encoder.encode(record, index, &mut self.message) {
+                self.queue.counters.truncated.fetch_add(1, Ordering::Relaxed);
+            }
             self.put_message();
         }
     }

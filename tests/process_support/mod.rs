@@ -3,8 +3,12 @@
 #![allow(dead_code)]
 
 pub mod child;
+#[path = "../support/json.rs"]
+pub mod json;
 pub mod oracle;
 pub mod receiver;
+#[path = "../support/oracle.rs"]
+pub mod schema;
 pub mod stalled;
 
 use std::path::{Path, PathBuf};

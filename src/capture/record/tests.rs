@@ -167,15 +167,15 @@ fn newer_values_of_a_span_replace_older_ones_and_leave_the_rest() {
     let mut entries = Entries::new(&mut older);
     entries.u64(Name::Field(0), 1);
     entries.text(Name::Field(1), "kept");
-    finish_span(&mut older, start);
+    finish_span(&mut older, start, false);
     let mut newer = Vec::new();
     Entries::new(&mut newer).u64(Name::Field(0), 2);
     let mut merged = Vec::new();
-    merge_span(&mut merged, &older, &newer);
+    merge_span(&mut merged, &older, &newer, true);
     assert_eq!(first_span_len(&merged), merged.len());
-    let (callsite, values) = ContextIter(Reader(&merged)).next().expect("a span");
-    assert_eq!(callsite, 77);
-    let values: Vec<_> = values.collect();
+    let span = ContextIter(Reader(&merged)).next().expect("a span");
+    assert_eq!((span.callsite, span.is_cut), (77, true));
+    let values: Vec<_> = span.entries.collect();
     assert_eq!(values, [(Name::Field(1), Value::Text(b"kept")), (Name::Field(0), Value::U64(2))]);
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct JsonEncoder {
     last: (u64, usize),
     /// Indices of the spans of the record at hand, innermost first.
     spans: Vec<usize>,
+    /// Something of the record at hand was cut.
+    is_cut: bool,
     /// From the type to the payload's opening quote, of an `oldstyle` message, by severity.
     heads: [Vec<u8>; 8],
     /// From the end of the fields to the end of the message.
@@ -104,6 +106,7 @@ impl JsonEncoder {
             indices: HashMap::new(),
             last: (0, 0),
             spans: Vec::new(),
+            is_cut: false,
             heads,
             tail,
             style,
@@ -118,8 +121,8 @@ impl JsonEncoder {
         }
     }
 
-    /// Appends message number `index` of those the record makes.
-    pub(crate) fn encode(&mut self, record: &Record<'_>, index: u8, out: &mut Vec<u8>) {
+    /// Appends message number `index` of those the record makes. Whether it says that it was cut.
+    pub(crate) fn encode(&mut self, record: &Record<'_>, index: u8, out: &mut Vec<u8>) -> bool {
         self.write_timestamp(record, out);
         let own = self.find_spans_and_callsite(record);
         match record.header.kind {
@@ -132,6 +135,7 @@ impl JsonEncoder {
             out.pop();
         }
         out.extend_from_slice(&self.tail);
+        self.is_cut
     }
 
     /// A message of this crate itself, with ready fields: `"reason":12,` and so on.
@@ -170,7 +174,12 @@ impl JsonEncoder {
     fn find_spans_and_callsite(&mut self, record: &Record<'_>) -> usize {
         let mut spans = std::mem::take(&mut self.spans);
         spans.clear();
-        spans.extend(record.context().map(|(callsite, _)| self.index(callsite)));
+        self.is_cut = record.header.truncated;
+        spans.extend(record.context().map(|span| {
+            self.is_cut |= span.is_cut;
+            self.index(span.callsite)
+        }));
+        self.is_cut |= spans.last().is_some_and(|&outermost| self.prepared[outermost].is_left_out);
         self.spans = spans;
         self.index(record.header.callsite)
     }
@@ -204,16 +213,12 @@ impl JsonEncoder {
 
     /// Begins the fields of a message: a writer for them, and what it needs. A message that was cut says so first.
     #[inline]
-    fn begin_fields(
-        &mut self,
-        is_cut: bool,
-        out: &mut Vec<u8>,
-    ) -> (Fields<'_>, &[Prepared], &[usize], &Style) {
-        let JsonEncoder { names, taken, prepared, spans, style, .. } = self;
+    fn begin_fields(&mut self, out: &mut Vec<u8>) -> (Fields<'_>, &[Prepared], &[usize], &Style) {
+        let JsonEncoder { names, taken, prepared, spans, style, is_cut, .. } = self;
         taken.begin();
         let mut fields = Fields { names, taken, style };
         out.extend_from_slice(b"\",\"fields\":{");
-        if is_cut || spans.last().is_some_and(|&outermost| prepared[outermost].is_left_out) {
+        if *is_cut {
             fields.own_key(own::TRUNCATED, out);
             out.extend_from_slice(b"true,");
         }
@@ -233,7 +238,7 @@ impl JsonEncoder {
                 payload(value, &self.style, out);
             }
         }
-        let (mut fields, prepared, spans, _) = self.begin_fields(record.header.truncated, out);
+        let (mut fields, prepared, spans, _) = self.begin_fields(out);
         fields.own(record.entries(), &prepared[own], |index| Some(index) != message, out);
         fields.surroundings(record, prepared, spans, out);
         fields.origin(record, &prepared[own], prepared, spans, out);
@@ -272,7 +277,7 @@ impl JsonEncoder {
             (None, None) => {}
         }
         let payload_overridden = overrides.payload.is_some() && metric.is_none();
-        let (mut fields, prepared, spans, style) = self.begin_fields(record.header.truncated, out);
+        let (mut fields, prepared, spans, style) = self.begin_fields(out);
         if let Some((_, name, _)) = metric {
             fields.name_and_rate(name.as_bytes(), 1.0, out);
         }
@@ -310,7 +315,7 @@ impl JsonEncoder {
         };
         out.extend_from_slice(&head("timer", &self.style.logger, record.header.severity));
         text::milliseconds(elapsed, self.style.whole_milliseconds, out);
-        let (mut fields, prepared, spans, _) = self.begin_fields(record.header.truncated, out);
+        let (mut fields, prepared, spans, _) = self.begin_fields(out);
         fields.name_and_rate_escaped(&prepared[own].name, rate, out);
         for (number, value) in [(own::BUSY, busy), (own::IDLE, elapsed.saturating_sub(busy))] {
             fields.own_key(number, out);
@@ -332,7 +337,7 @@ impl JsonEncoder {
         if let Some(value) = record.part(Part::Payload) {
             payload(value, &self.style, out);
         }
-        let (mut fields, prepared, spans, style) = self.begin_fields(record.header.truncated, out);
+        let (mut fields, prepared, spans, style) = self.begin_fields(out);
         fields.inline(record.entries(), out);
         fields.surroundings(record, prepared, spans, out);
         let Origin { target, module, file, line, .. } = style.origin;
@@ -362,7 +367,7 @@ impl JsonEncoder {
         if let Some(value) = record.part(Part::Payload) {
             payload(value, &self.style, out);
         }
-        let (mut fields, ..) = self.begin_fields(record.header.truncated, out);
+        let (mut fields, ..) = self.begin_fields(out);
         fields.inline(record.entries(), out);
     }
 }
@@ -535,8 +540,8 @@ impl Fields<'_> {
 
     #[inline]
     fn flat(&mut self, record: &Record<'_>, prepared: &[Prepared], spans: &[usize], out: &mut Vec<u8>) {
-        for ((_, entries), &span) in record.context().zip(spans) {
-            self.span(entries, &prepared[span], out);
+        for (part, &span) in record.context().zip(spans) {
+            self.span(part.entries, &prepared[span], out);
         }
     }
 
@@ -563,7 +568,7 @@ impl Fields<'_> {
             return;
         }
         out.extend_from_slice(b"\"context\":[");
-        let entries: Vec<_> = record.context().map(|(_, entries)| entries).collect();
+        let entries: Vec<_> = record.context().map(|span| span.entries).collect();
         for (entries, &span) in entries.into_iter().zip(spans).rev() {
             out.extend_from_slice(b"{\"name\":\"");
             out.extend_from_slice(&prepared[span].name);

@@ -19,9 +19,9 @@ use std::process::{Command, ExitCode};
 const LIMITS: [(&str, u64, u64); 5] = [
     ("disabled", 10, 0),
     ("event", 900, 0),
-    ("event in 2 spans", 1000, 0),
-    ("span", 1900, 0),
-    ("log", 1200, 0),
+    ("event in 2 spans", 1020, 0),
+    ("span", 1940, 0),
+    ("log", 1220, 0),
 ];
 
 /// Calls of the shorter run; the longer one has twice as many.

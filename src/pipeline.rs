@@ -13,7 +13,7 @@ use crate::message::Severity;
 use crate::queue::{fork, Call, Latch, Queue, Waiter};
 use crate::stats::{DestinationStats, Losses, Stats};
 
-/// What happened to the messages made before a flush.
+/// The account at the end of a flush.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Flushed {

@@ -99,7 +99,8 @@ impl Builder {
     /// A layer for a `tracing` stack of your own.
     ///
     /// What the stack's filters let pass is sent; [`filter`](Builder::filter) and `METLOG_FILTER` work on top of
-    /// them, on what this layer sends only.
+    /// them, on what this layer sends only. It is asked late, for each event: events that no layer of the stack wants
+    /// are cheapest refused by a filter of the stack or by `layer.with_filter(..)`.
     ///
     /// ```
     /// use tracing_subscriber::layer::SubscriberExt;

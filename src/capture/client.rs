@@ -218,7 +218,7 @@ impl<'c> Outgoing<'c> {
         self.write(|entries| value.write(Name::Inline(name.as_bytes()), entries))
     }
 
-    /// When it happened; now if not set.
+    /// When it happened, up to the year 2554; now if not set.
     pub fn timestamp(self, timestamp: SystemTime) -> Self {
         self.write(|entries| entries.u64(Name::Part(Part::Timestamp), clock::since_epoch(timestamp)))
     }
@@ -288,7 +288,8 @@ pub trait FieldValue: sealed::FieldValue {}
 /// What can be counted or measured: every integer and float type.
 pub trait MetricValue: sealed::MetricValue {}
 
-/// Any serializable value as a field: `message.field("request", Json(&request))`.
+/// Any serializable value as a field: `message.field("request", Json(&request))`. It stands in the message as `serde_json`
+/// writes it: a value that writes a key twice, or an integer of more than 64 bits, is sent like that.
 #[derive(Clone, Copy, Debug)]
 pub struct Json<T>(pub T);
 

@@ -76,7 +76,7 @@ impl<'p> Draft<'p, '_> {
     }
 
     /// Completes the record, so that it can be read and sent. The context begins at `context`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn finish(&mut self, outline: Outline, context: usize) {
         let Outline { kind, severity, messages, line, truncated, callsite } = outline;
         let header = Header { kind, severity, messages, line, truncated, time: self.time, callsite };
@@ -95,7 +95,7 @@ impl<'p> Draft<'p, '_> {
     }
 
     /// Hands the record over.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn send(self, severity: u8, messages: u8) {
         self.pipeline.queue.push(self.scratch, severity, u64::from(messages));
     }

@@ -25,7 +25,8 @@ use lane::{Lane, Lanes};
 
 /// Bytes of a chunk: as many as the longest record has.
 pub(crate) const CHUNK_BYTES: usize = MAX_RECORD;
-/// The smallest pool: a chunk for each lane and two on their way.
+/// The smallest pool: a chunk for each lane, as many free, so that lanes in use alone are no reason to shed, and two
+/// on their way.
 const SPARE_CHUNKS: usize = 2;
 /// How long a blocked caller waits at a time before it looks whether there is still somebody to wait for.
 const BLOCKED_STEP: Duration = Duration::from_millis(50);
@@ -166,7 +167,7 @@ impl Queue {
     /// A queue that holds `bytes` bytes of records, rounded to whole chunks, and the calls made to its worker.
     pub(crate) fn new(bytes: usize, when_full: WhenFull, counters: Arc<Counters>) -> (Queue, Receiver<Call>) {
         let lanes = Lanes::new();
-        let chunks = (bytes / CHUNK_BYTES).max(lanes.len() + SPARE_CHUNKS);
+        let chunks = (bytes / CHUNK_BYTES).max(2 * lanes.len() + SPARE_CHUNKS);
         let free = crossbeam_channel::bounded(chunks);
         let full = crossbeam_channel::bounded(chunks);
         for _ in 0..chunks {
@@ -205,17 +206,8 @@ impl Queue {
             Some(chunk) if chunk.has_room(record.len()) => chunk.append(record, messages),
             _ => return self.push_to_fresh_chunk(lane, record, messages),
         }
+        // A lane that is armed has no chunk: see `arm`.
         lane.emitted += messages;
-        if lane.armed {
-            self.wake(lane);
-        }
-    }
-
-    #[cold]
-    fn wake(&self, mut lane: MutexGuard<'_, Lane>) {
-        lane.armed = false;
-        drop(lane);
-        self.ring();
     }
 
     /// Wakes the worker, unless it has a call to answer anyway: a busy producer's calls must leave room for a flush.

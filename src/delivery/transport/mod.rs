@@ -46,8 +46,8 @@ pub trait Transport: Send {
     /// [`Batch::delivered`] and [`Batch::lost`].
     ///
     /// # Errors
-    /// [`TimedOut`](io::ErrorKind::TimedOut) when the deadline came first: the destination is slow, and the rest
-    /// is offered again at once. Any other error: the destination is down, and the rest is offered again after a
+    /// [`TimedOut`](io::ErrorKind::TimedOut) or [`WouldBlock`](io::ErrorKind::WouldBlock) when the deadline came
+    /// first: the destination is slow, and the rest is offered again at once. Any other error: the destination is down, and the rest is offered again after a
     /// pause that grows up to 5 s.
     fn send(&mut self, batch: &mut Batch, deadline: Instant) -> io::Result<()>;
 

@@ -259,7 +259,7 @@ where
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &SpanId, context: Context<'_, S>) {
         let metadata = attributes.metadata();
-        if !self.pipeline.enabled || self.is_filtered_out(metadata) {
+        if !self.pipeline.enabled || self.pipeline.queue.was_forked() || self.is_filtered_out(metadata) {
             return;
         }
         // A span made where nothing can be captured is one this layer does not know.

@@ -44,6 +44,11 @@ impl<'p> Draft<'p, '_> {
         if !pipeline.enabled {
             return None;
         }
+        // Before anything that takes a lock.
+        if pipeline.queue.was_forked() {
+            pipeline.queue.counters.turned_away(LossReason::Forked, 1);
+            return None;
+        }
         let Some(mut scratch) = Scratch::take() else {
             pipeline.queue.counters.turned_away(LossReason::Recursive, 1);
             return None;

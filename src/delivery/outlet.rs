@@ -249,6 +249,13 @@ impl Outlet {
         }
     }
 
+    /// Goes on sending the batch at hand until it is settled, the deadline is over or there is no hope.
+    pub(crate) fn finish_batch(&mut self, deadline: Instant) {
+        if let Way::Here(destination, _) = &mut self.way {
+            drain(destination, deadline);
+        }
+    }
+
     /// Delivers the batch at hand and closes, or gives it up at the deadline; `more` messages will never get here.
     pub(crate) fn close(&mut self, deadline: Instant, more: u64) {
         self.taken += more;

@@ -7,6 +7,7 @@
 //! by less and less often, and after a second asks to be called and sleeps.
 
 use std::io;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::thread;
@@ -109,6 +110,15 @@ impl Worker {
     fn run(mut self) {
         own_thread::mark_as_own();
         let _on_exit = OnExit(Arc::clone(&self.queue));
+        // Nothing in here should panic. If ever it does, what was encoded is given up by the account, not forgotten.
+        if catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
+            let now = Instant::now();
+            self.outlets.iter_mut().for_each(|outlet| outlet.close(now, 0));
+        }
+    }
+
+    /// Until it is told to close.
+    fn serve(&mut self) {
         loop {
             let moved = self.visit();
             match self.wait(moved) {
@@ -333,6 +343,7 @@ impl Worker {
             }
         }
         // A report must not get into a batch that is half sent.
+        self.outlets.iter_mut().for_each(|outlet| outlet.finish_batch(deadline));
         if self.outlets.iter().all(Outlet::is_between_batches) {
             self.report_losses_now();
         }

@@ -192,12 +192,10 @@ impl Queue {
         (queue, called)
     }
 
-    /// Takes a record that makes `messages` messages of this severity, or counts why not.
+    /// Takes a record that makes `messages` messages of this severity, or counts why not. Not to be called in a
+    /// forked child: a lane may be locked there for ever.
     #[inline(always)]
     pub(crate) fn push(&self, record: &[u8], severity: u8, messages: u64) {
-        if self.process.was_forked() {
-            return self.counters.turned_away(LossReason::Forked, messages);
-        }
         if severity >= SHED_SEVERITY && self.shedding.load(Ordering::Relaxed) && self.is_shed() {
             return self.counters.turned_away(LossReason::Shed, messages);
         }

@@ -258,8 +258,8 @@ fn a_file_whose_directory_is_missing_gets_everything_when_it_is_made() {
 #[test]
 fn child() {
     let Some(mode) = child::mode() else { return };
-    if mode == "nobody reads stderr" {
-        return nobody_reads_stderr();
+    if let "nobody reads stderr" | "stderr is stuck" = mode.as_str() {
+        return troubled_stderr(mode == "stderr is stuck");
     }
     // The test runner has begun a line of its own.
     println!();
@@ -274,10 +274,15 @@ fn child() {
     drop(guard);
 }
 
-/// The router is down until the trouble with it has been told, to somebody who has gone.
-fn nobody_reads_stderr() {
-    let (writer, reader) = std::os::unix::net::UnixStream::pair().expect("a pair");
-    drop(reader);
+/// The router is down until the trouble with it has been told, to somebody who has gone, or who has stopped reading.
+fn troubled_stderr(is_stuck: bool) {
+    let (mut writer, reader) = std::os::unix::net::UnixStream::pair().expect("a pair");
+    let _reader = is_stuck.then_some(reader);
+    if is_stuck {
+        writer.set_nonblocking(true).expect("set");
+        while std::io::Write::write(&mut writer, &[b'x'; 4096]).is_ok() {}
+        writer.set_nonblocking(false).expect("set");
+    }
     // SAFETY: it takes numbers, of two files that are open.
     #[allow(unsafe_code)]
     let _ = unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&writer), 2) };
@@ -297,6 +302,16 @@ fn a_problem_that_nobody_reads_on_stderr_costs_nothing() {
     let path = directory.file("made later").join("log");
     let address = format!("file://{}", path.display());
     let ended = child::run(child::command("child", "nobody reads stderr", &address));
+    assert_eq!(ended.status.code(), Some(0), "{ended:#?}");
+    Got::read(&lines_of(&path)).assert_complete(1, 2);
+}
+
+#[test]
+fn a_reader_of_stderr_who_has_stopped_reading_holds_nothing_up() {
+    let directory = Directory::new();
+    let path = directory.file("made later").join("log");
+    let address = format!("file://{}", path.display());
+    let ended = child::run(child::command("child", "stderr is stuck", &address));
     assert_eq!(ended.status.code(), Some(0), "{ended:#?}");
     Got::read(&lines_of(&path)).assert_complete(1, 2);
 }

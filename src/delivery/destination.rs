@@ -4,7 +4,7 @@
 //! lost here is only what is given up at the end of the program (`unreachable`).
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::backoff::Backoff;
 use super::batch::Batch;
 use super::framing::Framing;
-use super::transport::Transport;
+use super::transport::{stdio, Transport};
 use crate::stats::{DestinationCounters, LossReason};
 
 /// A transport is left alone with its batch for no longer than this at a time, so that calls are heard.
@@ -147,9 +147,10 @@ impl Destination {
     }
 }
 
-/// A word on stderr. Not by `eprintln!`, which panics when nobody reads there any more.
+/// A word on stderr, or none: delivery must not wait for a reader there who has stopped reading, nor for a thread of
+/// the program that does, nor end, like `eprintln!`, when there is none any more.
 fn complain(problem: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "tracing-metlog: {problem}");
+    stdio::say(&format!("tracing-metlog: {problem}\n"));
 }
 
 fn is_slow(error: &io::Error) -> bool {

@@ -9,7 +9,7 @@ mod datagram;
 mod file;
 mod resolve;
 mod socket;
-mod stdio;
+pub(crate) mod stdio;
 mod stream;
 #[cfg(test)]
 mod support;

@@ -98,6 +98,21 @@ impl<L: Write + Waitable> Sink for Locked<L> {
     }
 }
 
+/// Writes a line to stderr if that can be done at once.
+#[cfg(unix)]
+pub(crate) fn say(line: &str) {
+    let stderr = io::stderr();
+    if is_writable(&stderr).unwrap_or(false) {
+        let _ = rustix::io::write(&stderr, line.as_bytes());
+    }
+}
+
+/// Writes a line to stderr; whether that can be done at once is not known here.
+#[cfg(not(unix))]
+pub(crate) fn say(line: &str) {
+    let _ = io::stderr().write_all(line.as_bytes());
+}
+
 #[cfg(unix)]
 fn is_writable(stream: &impl Waitable) -> io::Result<bool> {
     use rustix::event::{poll, PollFd, PollFlags, Timespec};

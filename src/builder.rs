@@ -184,8 +184,8 @@ impl Builder {
         self
     }
 
-    /// The queue's memory in bytes, taken at once, in chunks of 64 KiB. There are never fewer chunks than two more
-    /// than lanes, and there are about two lanes for each processor. Default: `METLOG_QUEUE_BYTES`, else 8 MiB.
+    /// The queue's memory in bytes, taken at once, in chunks of 64 KiB. There are never fewer chunks than two
+    /// for each lane and two more, and there are about two lanes for each processor. Default: `METLOG_QUEUE_BYTES`, else 8 MiB.
     pub fn queue_bytes(mut self, bytes: usize) -> Self {
         self.queue_bytes = Some(bytes);
         self

@@ -157,7 +157,7 @@ impl Pipeline {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.queue.counters.read(|| self.queue.emitted())
+        self.queue.counters.read(|| self.queue.emitted_in_lanes())
     }
 
     /// Delivers what was made before this call, as far as `timeout` goes.

@@ -164,8 +164,11 @@ pub struct DestinationStats {
 /// The counters behind [`Stats`], shared by everything that can lose or deliver a message.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    /// Messages that never got into a lane.
-    emitted_elsewhere: AtomicU64,
+    /// Messages that never got into a lane: made and lost at once. One figure for both sides of the account, so that
+    /// it balances also while more are turned away.
+    turned_away: AtomicLosses,
+    /// Messages the worker made itself.
+    own: AtomicU64,
     lost: AtomicLosses,
     pub(crate) truncated: AtomicU64,
     destinations: OnceLock<Vec<Arc<DestinationCounters>>>,
@@ -240,8 +243,7 @@ impl Counters {
     /// Messages were made and turned away at once.
     #[cold]
     pub(crate) fn turned_away(&self, reason: LossReason, count: u64) {
-        self.emitted_elsewhere.fetch_add(count, Ordering::Relaxed);
-        self.lose(reason, count);
+        self.turned_away.add(reason, count);
     }
 
     /// Messages that were counted as emitted are lost to every destination.
@@ -251,17 +253,17 @@ impl Counters {
 
     /// A message was made by the worker itself.
     pub(crate) fn emit_own(&self) {
-        self.emitted_elsewhere.fetch_add(1, Ordering::Relaxed);
+        self.own.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn emitted_elsewhere(&self) -> u64 {
-        self.emitted_elsewhere.load(Ordering::Relaxed)
+        self.own.load(Ordering::Relaxed) + self.turned_away.read().total()
     }
 
     /// Messages lost for one reason before they reached any destination.
     #[cfg(test)]
     pub(crate) fn lost(&self, reason: LossReason) -> u64 {
-        self.lost.read().count(reason)
+        self.lost.read().plus(&self.turned_away.read()).count(reason)
     }
 
     /// Names the destinations, once.
@@ -275,14 +277,16 @@ impl Counters {
 
     /// All losses, those of every destination included: what a loss report is about.
     pub(crate) fn all_losses(&self) -> Losses {
-        self.destinations().iter().fold(self.lost.read(), |sum, one| sum.plus(&one.lost.read()))
+        let before = self.lost.read().plus(&self.turned_away.read());
+        self.destinations().iter().fold(before, |sum, one| sum.plus(&one.lost.read()))
     }
 
-    /// The account. `emitted` is asked last, so that nothing is settled that was not emitted.
-    pub(crate) fn read(&self, emitted: impl FnOnce() -> u64) -> Stats {
-        let lost_before = self.lost.read();
+    /// The account. What the lanes have taken is asked last, so that nothing is settled that was not emitted.
+    pub(crate) fn read(&self, in_lanes: impl FnOnce() -> u64) -> Stats {
+        let turned_away = self.turned_away.read();
+        let lost_before = self.lost.read().plus(&turned_away);
         let settled: Vec<_> = self.destinations().iter().map(|one| one.read(&lost_before)).collect();
-        let emitted = emitted();
+        let emitted = turned_away.total() + self.own.load(Ordering::Relaxed) + in_lanes();
         let destinations: Vec<_> = settled
             .into_iter()
             .map(|one| DestinationStats {
@@ -324,7 +328,7 @@ mod tests {
         destinations[0].deliver(5);
         destinations[1].deliver(7);
         destinations[1].lose(LossReason::TooLarge, 1);
-        let stats = counters.read(|| 20);
+        let stats = counters.read(|| 18);
         for one in &stats.destinations {
             assert_eq!(20, one.delivered + one.lost.total() + one.pending);
         }

@@ -376,11 +376,15 @@ impl Queue {
 
     /// Messages that were made so far, those turned away included.
     pub(crate) fn emitted(&self) -> u64 {
-        let in_lanes: u64 = match self.was_forked() {
+        self.emitted_in_lanes() + self.counters.emitted_elsewhere()
+    }
+
+    /// Messages that lanes have taken so far.
+    pub(crate) fn emitted_in_lanes(&self) -> u64 {
+        match self.was_forked() {
             false => self.lanes.iter().map(|lane| lane.emitted).sum(),
             true => self.lanes.iter_unlocked().map(|lane| lane.emitted).sum(),
-        };
-        in_lanes + self.counters.emitted_elsewhere()
+        }
     }
 }
 

@@ -50,8 +50,13 @@ pub struct Got {
 impl Got {
     /// Reads lines; fails on anything that is not a whole, unchanged message.
     pub fn read(lines: &[impl AsRef<str>]) -> Got {
-        let (mut got, schema) = (Got::default(), Oracle::new());
-        lines.iter().for_each(|line| got.take(schema.read(line.as_ref()), line.as_ref()));
+        thread_local! {
+            // To compile the schema takes most of a second.
+            static SCHEMA: Oracle = Oracle::new();
+        }
+        let mut got = Got::default();
+        SCHEMA
+            .with(|schema| lines.iter().for_each(|line| got.take(schema.read(line.as_ref()), line.as_ref())));
         got
     }
 

@@ -44,6 +44,11 @@ fn child() {
         },
         "panic" => drop(tracing_metlog::init()),
         "fill" => fill(builder.build().expect("builds").1),
+        "fill from code" => {
+            let patience = tracing_metlog::WhenFull::BlockFor(Duration::from_millis(300));
+            let builder = builder.queue_bytes(1).when_full(patience).flush_timeout(Duration::ZERO);
+            fill(builder.build().expect("builds").1);
+        }
         other => panic!("mode {other}"),
     }
 }
@@ -277,8 +282,12 @@ fn init_panics_with_the_text_of_the_error() {
 
 /// How long one call waited when the queue was full, how many it held, and how long the end took.
 fn filled(variables: &[(&str, &str)]) -> [u64; 3] {
+    filled_by("fill", variables)
+}
+
+fn filled_by(mode: &str, variables: &[(&str, &str)]) -> [u64; 3] {
     let router = format!("tcp://127.0.0.1:{}", closed_port());
-    let ended = with("fill", "", &[&[(variables::ROUTER, router.as_str())], variables].concat());
+    let ended = with(mode, "", &[&[(variables::ROUTER, router.as_str())], variables].concat());
     assert_eq!(ended.status.code(), Some(0), "{ended:#?}");
     ["waited", "taken", "ended"].map(|key| ended.said(key).parse().expect("a number"))
 }
@@ -304,6 +313,20 @@ fn metlog_when_full_says_whether_to_wait() {
 #[test]
 fn metlog_flush_timeout_ms_bounds_the_end() {
     let [.., ended] = filled(&[(variables::QUEUE_BYTES, "1"), (variables::FLUSH_TIMEOUT, "0")]);
+    assert!(ended < 300, "{ended}");
+}
+
+#[test]
+fn the_queue_that_code_sets_is_the_one_that_is_used_whatever_the_environment_says() {
+    let environment = [
+        (variables::QUEUE_BYTES, "2000000"),
+        (variables::WHEN_FULL, "drop-newest"),
+        (variables::FLUSH_TIMEOUT, "60000"),
+    ];
+    let [_, more, _] = filled(&[environment[0]]);
+    let [waited, few, ended] = filled_by("fill from code", &environment);
+    assert!(few * 2 < more, "{few} and {more}");
+    assert!((300..3_000).contains(&waited), "{waited}");
     assert!(ended < 300, "{ended}");
 }
 

@@ -88,9 +88,7 @@ impl<'p, 's> Draft<'p, 's> {
         let Outline { kind, severity, messages, line, truncated, callsite } = outline;
         let header = Header { kind, severity, messages, line, truncated, time: self.time, callsite };
         let (thread, context) = self.buffer.lengths();
-        if !record::finish(&mut self.buffer.bytes, header, thread, context) {
-            self.buffer.note_shortened();
-        }
+        record::finish(&mut self.buffer.bytes, header, thread, context);
     }
 
     /// Takes the line away again, and leaves the metrics; after [`finish`](Draft::finish).

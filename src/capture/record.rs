@@ -501,16 +501,15 @@ impl Header {
     }
 }
 
-/// Fills in the header, which begins the buffer; the thread's name, the context and then the entries follow. `false`
-/// when the record had to be shortened, so that nothing behind the thread's name is what it was.
+/// Fills in the header, which begins the buffer; the thread's name, the context and then the entries follow. In a
+/// record that is too long nothing behind the thread's name stays what it was.
 #[inline(always)]
-pub(crate) fn finish(out: &mut Bytes, header: Header, thread: usize, context: usize) -> bool {
-    let fits = out.len() <= MAX_RECORD;
-    match fits {
-        true => write_header(out, header.summary(), header.time, header.callsite, thread, context),
-        false => finish_shortened(out, header.summary(), header.time, header.callsite, thread, context),
+pub(crate) fn finish(out: &mut Bytes, header: Header, thread: usize, context: usize) {
+    let (summary, time, callsite) = (header.summary(), header.time, header.callsite);
+    match out.len() <= MAX_RECORD {
+        true => write_header(out, summary, time, callsite, thread, context),
+        false => finish_shortened(out, summary, time, callsite, thread, context),
     }
-    fits
 }
 
 #[inline(always)]

@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::bytes::Bytes;
-use super::record::HEADER;
+use super::record::{HEADER, MAX_RECORD};
 #[cfg(feature = "tracing")]
 use super::version::Version;
 
@@ -17,8 +17,9 @@ use super::version::Version;
 const MAX_DEPTH: u8 = 4;
 /// The depth of a thread of this crate: nothing it logs is captured.
 const OWN_THREAD: u8 = u8::MAX;
-/// A scratch buffer that has grown past this is given back to the allocator.
-const KEEP_BYTES: usize = 64 * 1024;
+/// A scratch buffer that has grown past this is made small again, and its context forgotten. So no context is kept of
+/// a record that had to be shortened, because that one was longer.
+const KEEP_BYTES: usize = MAX_RECORD;
 
 /// A span some layer has entered on this thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,11 +208,6 @@ impl Buffer {
     /// The context is none; the next message writes its own.
     fn forget_context(&mut self) {
         self.bytes.truncate(self.name_end);
-        self.note_shortened();
-    }
-
-    /// What the message was captured in is not what stands in front of the next one any more.
-    pub(crate) fn note_shortened(&mut self) {
         self.context_end = self.name_end;
         self.context_of = NO_CONTEXT;
     }

@@ -1,21 +1,17 @@
 //! What a message costs the thread that makes it: tracing-metlog beside other ways out of a Rust program.
 //!
 //! `cargo run --release` measures every peer with every workload and prints one table; `--write` puts that table
-//! into `docs/performance.md` too. `run PEER WORKLOAD` and `run-for-callgrind PEER WORKLOAD` are one measurement:
+//! into `docs/performance.md`, and a short one into `README.md`, too. `run PEER WORKLOAD` and `run-for-callgrind PEER WORKLOAD` are one measurement:
 //! what the first form starts in processes of their own.
 
-mod alloc;
-mod document;
-mod measure;
-mod peers;
 mod suite;
 mod table;
-mod workload;
 
 use std::process::ExitCode;
 
-use peers::Peer;
-use workload::Workload;
+use bench_peers::peers::Peer;
+use bench_peers::workload::Workload;
+use bench_peers::{alloc, document, measure, peers};
 
 #[global_allocator]
 static ALLOCATOR: alloc::Counting = alloc::Counting;
@@ -43,10 +39,12 @@ fn main() -> ExitCode {
 }
 
 fn compare(write: bool) -> Result<(), String> {
-    let table = table::render(&suite::measure_all()?);
-    print!("{table}");
+    let figures = suite::measure_all()?;
+    let (table, short) = (table::render(&figures), table::render_short(&figures));
+    print!("{table}\n{short}");
     if write {
-        document::write("peers", &table)?;
+        document::write(document::PERFORMANCE, "peers", &table)?;
+        document::write(document::README, "cost", &short)?;
     }
     Ok(())
 }

@@ -7,9 +7,9 @@ use std::hint::black_box;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::alloc;
 use crate::peers::{Peer, Running};
 use crate::workload::Workload;
+use crate::{alloc, clock, number};
 
 /// Calls in a block: few enough for every peer's queue.
 const BLOCK: u64 = 1_000;
@@ -22,13 +22,17 @@ const COUNTED: u64 = 5;
 /// How long a peer may take to hand on a block.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How many calls [`run_for_callgrind`] makes in [`measured_block`].
+/// How many calls [`run_for_callgrind`] makes in [`MEASURED_FUNCTION`].
 pub const COUNTED_CALLS: u64 = BLOCK * COUNTED;
+
+/// How many blocks [`count_blocks`] makes in [`MEASURED_FUNCTION`].
+pub const COUNTED_BLOCKS: u64 = COUNTED;
 
 /// The function that callgrind is told to look at, and only while it runs.
 pub const MEASURED_FUNCTION: &str = "measured_block";
 
 /// What a call costs on the calling thread.
+#[derive(Clone, Copy, Debug)]
 pub struct Cost {
     /// The median over blocks of the time a call takes.
     pub nanoseconds: f64,
@@ -37,8 +41,13 @@ pub struct Cost {
 }
 
 /// Runs a workload as it is; nothing if the peer cannot do it.
+///
+/// # Errors
+///
+/// If not every message came out.
 pub fn run(peer: &Peer, workload: Workload) -> Result<Option<Cost>, String> {
-    let Some(mut bench) = Bench::start(peer, workload)? else { return Ok(None) };
+    let Some(running) = (peer.start)(workload) else { return Ok(None) };
+    let mut bench = Bench::start(running, BLOCK, workload.messages())?;
     let mut times = Vec::with_capacity(TIMED);
     let mut allocations = 0;
     for _ in 0..TIMED {
@@ -48,21 +57,52 @@ pub fn run(peer: &Peer, workload: Workload) -> Result<Option<Cost>, String> {
         allocations += alloc::count() - before;
         bench.empty_queue()?;
     }
-    times.sort_unstable();
+    let times = times.iter().map(|time| time.as_nanos() as f64);
     Ok(Some(Cost {
-        nanoseconds: times[TIMED / 2].as_nanos() as f64 / BLOCK as f64,
+        nanoseconds: number::median(times) / BLOCK as f64,
         allocations: allocations as f64 / (TIMED as u64 * BLOCK) as f64,
     }))
 }
 
 /// Runs a workload for callgrind, which does the counting; `false` if the peer cannot do it.
+///
+/// # Errors
+///
+/// If not every message came out.
 pub fn run_for_callgrind(peer: &Peer, workload: Workload) -> Result<bool, String> {
-    let Some(mut bench) = Bench::start(peer, workload)? else { return Ok(false) };
-    for _ in 0..COUNTED {
-        measured_block(&mut *bench.running.calls, BLOCK);
+    let Some(running) = (peer.start)(workload) else { return Ok(false) };
+    count_blocks(running, BLOCK, workload.messages()).map(|()| true)
+}
+
+/// The calling thread's CPU time for a call, in nanoseconds: the median over blocks of `block` calls.
+///
+/// # Errors
+///
+/// If not `messages` messages came out for each call.
+pub fn time_blocks(running: Running, block: u64, messages: u64) -> Result<f64, String> {
+    let mut bench = Bench::start(running, block, messages)?;
+    let mut times = Vec::with_capacity(TIMED);
+    for _ in 0..TIMED {
+        let before = clock::thread_cpu();
+        measured_block(&mut *bench.running.calls, block);
+        times.push(clock::thread_cpu() - before);
         bench.empty_queue()?;
     }
-    Ok(true)
+    Ok(number::median(times) / block as f64)
+}
+
+/// Runs [`COUNTED_BLOCKS`] blocks for callgrind, which does the counting.
+///
+/// # Errors
+///
+/// If not `messages` messages came out for each call.
+pub fn count_blocks(running: Running, block: u64, messages: u64) -> Result<(), String> {
+    let mut bench = Bench::start(running, block, messages)?;
+    for _ in 0..COUNTED {
+        measured_block(&mut *bench.running.calls, block);
+        bench.empty_queue()?;
+    }
+    Ok(())
 }
 
 /// Keeps its name in the program, and is not inlined, so that callgrind finds it.
@@ -81,14 +121,13 @@ struct Bench {
 }
 
 impl Bench {
-    fn start(peer: &Peer, workload: Workload) -> Result<Option<Bench>, String> {
-        let Some(running) = (peer.start)(workload) else { return Ok(None) };
-        let mut bench = Bench { running, messages_per_block: workload.messages() * BLOCK, expected: 0 };
+    fn start(running: Running, block: u64, messages: u64) -> Result<Bench, String> {
+        let mut bench = Bench { running, messages_per_block: messages * block, expected: 0 };
         for _ in 0..WARM_UP {
-            (bench.running.calls)(BLOCK);
+            (bench.running.calls)(block);
             bench.empty_queue()?;
         }
-        Ok(Some(bench))
+        Ok(bench)
     }
 
     /// Waits until every message has come out, and no more than that.

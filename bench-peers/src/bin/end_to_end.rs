@@ -6,9 +6,6 @@
 //! sink is a process of its own: its CPU time is not counted. `sink WAY` and `send PEER WAY ADDRESS` are the two
 //! ends of one run.
 
-#[path = "../document.rs"]
-mod document;
-
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -18,6 +15,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
+use bench_peers::document;
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::NonBlockingBuilder;
 use tracing_metlog::WhenFull;
@@ -99,7 +97,7 @@ fn compare(write: bool) -> Result<(), Failure> {
     }
     print!("{table}");
     if write {
-        document::write("end-to-end", &table)?;
+        document::write(document::PERFORMANCE, "end-to-end", &table)?;
     }
     Ok(())
 }

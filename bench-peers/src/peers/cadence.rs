@@ -4,7 +4,7 @@ use std::io;
 
 use ::cadence::{MetricSink, QueuingMetricSink, StatsdClient, Timed};
 
-use super::{Arrived, Running, QUEUE_LENGTH};
+use super::{queue_length, Arrived, Running};
 use crate::workload::Workload;
 
 pub fn start(workload: Workload) -> Option<Running> {
@@ -12,7 +12,7 @@ pub fn start(workload: Workload) -> Option<Running> {
         return None;
     }
     let arrived = Arrived::default();
-    let sink = QueuingMetricSink::with_capacity(Forget(arrived.clone()), QUEUE_LENGTH);
+    let sink = QueuingMetricSink::with_capacity(Forget(arrived.clone()), queue_length());
     let client = StatsdClient::from_sink("bench", sink);
     Some(arrived.running(move |calls| {
         for id in 0..calls {

@@ -7,13 +7,14 @@ use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::NonBlockingBuilder;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-use super::{log_calls, tracing_calls, Arrived, Lines, Running, QUEUE_LENGTH};
+use super::{log_calls, queue_length, tracing_calls, Arrived, Lines, Running};
 use crate::workload::Workload;
 
+/// Sets it up for a workload.
 pub fn start(workload: Workload) -> Option<Running> {
     let arrived = Arrived::default();
     let (writer, guard) =
-        NonBlockingBuilder::default().buffered_lines_limit(QUEUE_LENGTH).finish(Lines(arrived.clone()));
+        NonBlockingBuilder::default().buffered_lines_limit(queue_length()).finish(Lines(arrived.clone()));
     let span_events = if workload == Workload::Span { FmtSpan::CLOSE } else { FmtSpan::NONE };
     let subscriber = tracing_subscriber::fmt()
         .json()

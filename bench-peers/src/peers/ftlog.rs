@@ -1,7 +1,7 @@
 //! `ftlog`: a `log` logger with a thread of its own. It has no fields: those of an event are part of its text. No
 //! spans, no JSON.
 
-use super::{log_calls, Arrived, Lines, Running, QUEUE_LENGTH};
+use super::{log_calls, queue_length, Arrived, Lines, Running};
 use crate::workload::{ratio, user, Workload};
 
 pub fn start(workload: Workload) -> Option<Running> {
@@ -12,7 +12,7 @@ pub fn start(workload: Workload) -> Option<Running> {
     let arrived = Arrived::default();
     let guard = ::ftlog::builder()
         .max_log_level(log::LevelFilter::Info)
-        .bounded(QUEUE_LENGTH, false)
+        .bounded(queue_length(), false)
         .root(Lines(arrived.clone()))
         .try_init()
         .expect("the only logger of this process");

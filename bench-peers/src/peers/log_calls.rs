@@ -18,7 +18,8 @@ fn disabled(calls: u64) {
     }
 }
 
-fn event(calls: u64) {
+/// The workload `event`.
+pub fn event(calls: u64) {
     for id in 0..calls {
         log::info!(id, user = user(), ratio = ratio(); "request served");
     }

@@ -8,15 +8,16 @@ use ::logforth::layout::JsonLayout;
 use ::logforth::record::{Level, LevelFilter, Record};
 use ::logforth::{Diagnostic, Error, Layout};
 
-use super::{log_calls, Arrived, Running, QUEUE_LENGTH};
+use super::{log_calls, queue_length, Arrived, Running};
 use crate::workload::Workload;
 
+/// Sets it up for a workload.
 pub fn start(workload: Workload) -> Option<Running> {
     let calls = log_calls::calls(workload)?;
     let arrived = Arrived::default();
     let forget = Forget { layout: JsonLayout::default(), arrived: arrived.clone() };
     let append = AsyncBuilder::new("logforth")
-        .buffered_lines_limit(Some(QUEUE_LENGTH))
+        .buffered_lines_limit(Some(queue_length()))
         .overflow_drop_incoming()
         .append(forget)
         .build();

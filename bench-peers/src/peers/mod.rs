@@ -7,25 +7,38 @@ mod cadence;
 mod dogstatsd;
 mod emit;
 mod fastrace;
-mod floor;
-mod fmt_json;
+pub mod floor;
+pub mod fmt_json;
 mod ftlog;
-mod log_calls;
-mod logforth;
-mod opentelemetry;
-mod ours;
+pub mod log_calls;
+pub mod logforth;
+pub mod opentelemetry;
+pub mod ours;
 mod slog;
 mod spdlog;
-mod tracing_calls;
+pub mod tracing_calls;
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use crate::workload::Workload;
 
-/// Room for the messages of several blocks in queues whose length can be chosen: nothing is dropped, nobody waits.
-const QUEUE_LENGTH: usize = 16_384;
+/// Room in queues whose length can be chosen, in messages.
+static ROOM: AtomicUsize = AtomicUsize::new(DEFAULT_ROOM);
+
+/// For several blocks of calls: nothing is dropped, nobody waits.
+const DEFAULT_ROOM: usize = 16_384;
+
+/// Gives peers that are started after this queues for so many messages, so that nothing is dropped and nobody waits
+/// while they are made. Ours takes 256 bytes of memory for each, and its default if this is not called.
+pub fn make_room_for(messages: usize) {
+    ROOM.store(messages, Ordering::Relaxed);
+}
+
+fn queue_length() -> usize {
+    ROOM.load(Ordering::Relaxed)
+}
 
 /// One way to get messages out of a thread.
 pub struct Peer {
@@ -39,14 +52,14 @@ pub struct Peer {
 pub const ALL: [Peer; 13] = [
     Peer { name: OURS, start: ours::start },
     Peer { name: "tracing-metlog, init()", start: ours::start_with_init },
-    Peer { name: "floor: a layer that only visits", start: floor::start },
-    Peer { name: "tracing-subscriber JSON + tracing-appender", start: fmt_json::start },
-    Peer { name: "OpenTelemetry, batches", start: opentelemetry::start },
+    Peer { name: FLOOR, start: floor::start },
+    Peer { name: FMT_JSON, start: fmt_json::start },
+    Peer { name: OPENTELEMETRY, start: opentelemetry::start },
     Peer { name: "slog-async + slog-json", start: slog::start },
     Peer { name: "fastrace", start: fastrace::start },
     Peer { name: "emit + emit_file", start: emit::start },
     Peer { name: "spdlog-rs", start: spdlog::start },
-    Peer { name: "logforth", start: logforth::start },
+    Peer { name: LOGFORTH, start: logforth::start },
     Peer { name: "ftlog", start: ftlog::start },
     Peer { name: "cadence", start: cadence::start },
     Peer { name: "metrics-exporter-dogstatsd", start: dogstatsd::start },
@@ -54,6 +67,14 @@ pub const ALL: [Peer; 13] = [
 
 /// The peer that the others are compared with.
 pub const OURS: &str = "tracing-metlog";
+/// What `tracing` and `log` cost by themselves.
+pub const FLOOR: &str = "floor: a layer that only visits";
+/// What most programs have.
+pub const FMT_JSON: &str = "tracing-subscriber JSON + tracing-appender";
+/// Log bridges and batch processors.
+pub const OPENTELEMETRY: &str = "OpenTelemetry, batches";
+/// A `log` logger with an asynchronous appender.
+pub const LOGFORTH: &str = "logforth";
 
 /// The peer of this name.
 pub fn named(name: &str) -> Option<&'static Peer> {

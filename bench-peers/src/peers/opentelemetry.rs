@@ -15,19 +15,20 @@ use opentelemetry_sdk::trace::{self, BatchSpanProcessor, SdkTracerProvider, Span
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 
-use super::{log_calls, tracing_calls, Arrived, Running, QUEUE_LENGTH};
+use super::{log_calls, queue_length, tracing_calls, Arrived, Running};
 use crate::workload::Workload;
 
 /// The batch processors' own batch size.
 const BATCH: usize = 512;
 
+/// Sets it up for a workload.
 pub fn start(workload: Workload) -> Option<Running> {
     let arrived = Arrived::default();
     if workload == Workload::Span {
         return start_spans(&arrived);
     }
     let config = logs::BatchConfigBuilder::default()
-        .with_max_queue_size(QUEUE_LENGTH)
+        .with_max_queue_size(queue_length())
         .with_max_export_batch_size(BATCH)
         .with_scheduled_delay(Duration::from_secs(1))
         .build();
@@ -51,7 +52,7 @@ pub fn start(workload: Workload) -> Option<Running> {
 
 fn start_spans(arrived: &Arrived) -> Option<Running> {
     let config = trace::BatchConfigBuilder::default()
-        .with_max_queue_size(QUEUE_LENGTH)
+        .with_max_queue_size(queue_length())
         .with_max_export_batch_size(BATCH)
         .build();
     let processor = BatchSpanProcessor::builder(Forget(arrived.clone())).with_batch_config(config).build();

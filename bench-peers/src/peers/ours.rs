@@ -1,16 +1,18 @@
 //! tracing-metlog with its defaults, in front of a transport that delivers to nowhere: once as a layer or a logger
-//! that a program puts together itself, once as the one line.
+//! that a program puts together itself, once as the one line. A third form sends to a router.
 
 use std::io;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tracing::level_filters::LevelFilter;
 use tracing_metlog::{Batch, Builder, Guard, Transport};
 use tracing_subscriber::layer::SubscriberExt;
 
-use super::{log_calls, tracing_calls, Arrived, Running};
+use super::{log_calls, queue_length, tracing_calls, Arrived, Running, DEFAULT_ROOM};
 use crate::workload::Workload;
 
+/// A layer or a logger.
 pub fn start(workload: Workload) -> Option<Running> {
     let arrived = Arrived::default();
     let builder = builder(&arrived);
@@ -24,6 +26,7 @@ pub fn start(workload: Workload) -> Option<Running> {
     running(&arrived, guard, workload)
 }
 
+/// The one line.
 pub fn start_with_init(workload: Workload) -> Option<Running> {
     if workload == Workload::Timer {
         // There is no subscriber or logger on this one's way: it would be the same figure twice.
@@ -34,8 +37,35 @@ pub fn start_with_init(workload: Workload) -> Option<Running> {
     running(&arrived, guard, workload)
 }
 
+/// A layer whose messages go to the router that the environment names (`METLOG_ROUTER`).
+pub fn start_to_router(workload: Workload) -> Option<Running> {
+    let (layer, guard) = sized(tracing_metlog::builder().logger("bench")).build().expect("a layer");
+    tracing_calls::install(tracing_subscriber::registry().with(LevelFilter::INFO).with(layer));
+    let guard = Rc::new(guard);
+    let delivered = Rc::clone(&guard);
+    Some(Running {
+        calls: tracing_calls::calls(workload)?,
+        flush: Box::new(move || {
+            guard.flush(PATIENCE);
+        }),
+        arrived: Box::new(move || delivered.stats().delivered),
+    })
+}
+
+/// How long a flush may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 fn builder(arrived: &Arrived) -> Builder {
-    tracing_metlog::builder().logger("bench").transport(Discard(arrived.clone()))
+    sized(tracing_metlog::builder().logger("bench").transport(Discard(arrived.clone())))
+}
+
+/// With its default queue unless room was asked for.
+fn sized(builder: Builder) -> Builder {
+    const BYTES_PER_MESSAGE: usize = 256;
+    match queue_length() {
+        DEFAULT_ROOM => builder,
+        messages => builder.queue_bytes(messages * BYTES_PER_MESSAGE),
+    }
 }
 
 fn running(arrived: &Arrived, guard: Guard, workload: Workload) -> Option<Running> {
@@ -52,7 +82,7 @@ fn running(arrived: &Arrived, guard: Guard, workload: Workload) -> Option<Runnin
         _ => tracing_calls::calls(workload)?,
     };
     let flush = move || {
-        guard.flush(Duration::from_secs(30));
+        guard.flush(PATIENCE);
     };
     Some(arrived.running_with_flush(calls, flush))
 }

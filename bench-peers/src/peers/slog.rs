@@ -5,7 +5,7 @@ use ::slog::{debug, info, o, Drain, FnValue, Level, LevelFilter, Logger, Record}
 use slog_async::{Async, OverflowStrategy};
 use slog_json::Json;
 
-use super::{Arrived, Lines, Running, QUEUE_LENGTH};
+use super::{queue_length, Arrived, Lines, Running};
 use crate::workload::{ratio, user, Workload};
 
 pub fn start(workload: Workload) -> Option<Running> {
@@ -16,7 +16,7 @@ pub fn start(workload: Workload) -> Option<Running> {
         .build()
         .fuse();
     let drain =
-        Async::new(json).chan_size(QUEUE_LENGTH).overflow_strategy(OverflowStrategy::Drop).build().fuse();
+        Async::new(json).chan_size(queue_length()).overflow_strategy(OverflowStrategy::Drop).build().fuse();
     let logger = Logger::root(LevelFilter::new(drain, Level::Info).fuse(), o!());
     Some(match workload {
         Workload::Disabled => arrived.running(move |calls| {

@@ -7,7 +7,7 @@ use ::spdlog::formatter::JsonFormatter;
 use ::spdlog::sink::{AsyncPoolSink, WriteSink};
 use ::spdlog::{debug, info, Level, LevelFilter, Logger, ThreadPool};
 
-use super::{Arrived, Lines, Running, QUEUE_LENGTH};
+use super::{queue_length, Arrived, Lines, Running};
 use crate::workload::{ratio, user, Workload};
 
 pub fn start(workload: Workload) -> Option<Running> {
@@ -34,7 +34,7 @@ pub fn start(workload: Workload) -> Option<Running> {
 }
 
 fn logger(arrived: &Arrived) -> ::spdlog::Result<Arc<Logger>> {
-    let capacity = NonZeroUsize::new(QUEUE_LENGTH).expect("a length");
+    let capacity = NonZeroUsize::new(queue_length()).expect("a length");
     let pool = ThreadPool::builder().capacity(capacity).build_arc()?;
     let lines =
         WriteSink::builder().target(Lines(arrived.clone())).formatter(JsonFormatter::new()).build_arc()?;

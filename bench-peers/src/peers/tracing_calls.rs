@@ -33,13 +33,15 @@ fn disabled(calls: u64) {
     }
 }
 
-fn event(calls: u64) {
+/// The workload `event`.
+pub fn event(calls: u64) {
     for id in 0..calls {
         tracing::info!(id, user = user(), ratio = ratio(), "request served");
     }
 }
 
-fn span(calls: u64) {
+/// The workload `span`.
+pub fn span(calls: u64) {
     for id in 0..calls {
         let _inside = tracing::info_span!("query", table = user(), id).entered();
     }

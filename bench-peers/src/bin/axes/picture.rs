@@ -41,7 +41,7 @@ pub fn draw(path: &Path, title: &str, sizes: &str, panels: &[Panel]) -> Result<(
     let area = SVGBackend::new(path, size).into_drawing_area();
     area.fill(&WHITE).map_err(|error| failed(&error))?;
     let (head, body) = area.split_vertically(TITLE);
-    head.draw(&Text::new(title.to_owned(), (14, 12), ("sans-serif", 20).into_font().color(&INK)))
+    head.draw(&Text::new(title.to_owned(), (14, 12), ("sans-serif", 23).into_font().color(&INK)))
         .map_err(|error| failed(&error))?;
     for (area, panel) in body.split_evenly((1, panels.len())).iter().zip(panels) {
         draw_panel(area, sizes, panel).map_err(|error| failed(&error))?;
@@ -75,7 +75,7 @@ where
         .margin(12)
         .margin_right(24)
         .x_label_area_size(46)
-        .y_label_area_size(76)
+        .y_label_area_size(68)
         .build_cartesian_2d(x, (least..most).log_scale())?;
     let text = |size| ("sans-serif", size).into_font().color(&INK);
     chart
@@ -83,8 +83,8 @@ where
         .axis_style(INK)
         .bold_line_style(GRID)
         .light_line_style(WHITE)
-        .label_style(text(13))
-        .axis_desc_style(text(15))
+        .label_style(text(15))
+        .axis_desc_style(text(17))
         .x_desc(sizes)
         .y_desc(panel.measure)
         .x_label_formatter(&|size| tick(*size))
@@ -103,7 +103,7 @@ where
         .position(SeriesLabelPosition::UpperLeft)
         .background_style(WHITE)
         .border_style(GRID)
-        .label_font(text(13))
+        .label_font(text(15))
         .draw()?;
     Ok(())
 }

@@ -86,7 +86,7 @@ pub use capture::client::{Client, FieldValue, Json, MetricValue, Outgoing, Timer
 pub use capture::layer::MetlogLayer;
 #[cfg(feature = "log")]
 pub use capture::logger::MetlogLogger;
-pub use delivery::address::{Address, AddressError};
+pub use delivery::address::{Address, AddressError, HttpOptions, TlsFiles};
 pub use delivery::batch::Batch;
 pub use delivery::encode::{Encoding, NonFinite, SpanContext};
 pub use delivery::framing::Framing;

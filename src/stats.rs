@@ -29,13 +29,15 @@ pub enum LossReason {
     Unreachable,
     /// One of several destinations fell too far behind, and its share of the memory was full.
     Lagging,
+    /// The receiver refused it (an HTTP status that says that sending it again would not help).
+    Rejected,
     /// The background thread failed (a panic in a user's transport, or no thread could be had).
     WorkerFailed,
 }
 
 impl LossReason {
     /// Every reason there is.
-    pub const ALL: [LossReason; 10] = [
+    pub const ALL: [LossReason; 11] = [
         LossReason::QueueFull,
         LossReason::Shed,
         LossReason::Recursive,
@@ -45,6 +47,7 @@ impl LossReason {
         LossReason::TooLarge,
         LossReason::Unreachable,
         LossReason::Lagging,
+        LossReason::Rejected,
         LossReason::WorkerFailed,
     ];
 
@@ -60,6 +63,7 @@ impl LossReason {
             LossReason::TooLarge => "too_large",
             LossReason::Unreachable => "unreachable",
             LossReason::Lagging => "lagging",
+            LossReason::Rejected => "rejected",
             LossReason::WorkerFailed => "worker_failed",
         }
     }

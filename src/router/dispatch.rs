@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::Arc;
+#[cfg(feature = "http")]
+use std::time::Instant;
 
 use super::counters::{add, InputState, MalformedReason, TypeCounters};
 use super::decode::decode;
@@ -24,7 +26,45 @@ pub(super) struct Dispatch {
     pub(super) unrouted: AtomicU64,
 }
 
+/// Why the messages of a request were not taken: none of them were, or they were not written in time.
+#[cfg(feature = "http")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Busy;
+
 impl Dispatch {
+    /// Takes all messages, each with its length on the wire, or none, and waits until the outputs have written them.
+    #[cfg(feature = "http")]
+    fn deliver(&self, messages: &[(Message, usize)], deadline: Instant) -> Result<(), Busy> {
+        let mut batches: Vec<_> = self.outputs.iter().map(|_| Batch::default()).collect();
+        for (message, bytes) in messages {
+            for ((matchers, queue), batch) in self.outputs.iter().zip(&mut batches) {
+                if matchers.iter().any(|matcher| matcher.matches(message)) {
+                    queue.collect(batch, message, *bytes);
+                }
+            }
+        }
+        let parcels = self.outputs.iter().map(|(_, queue)| queue).zip(batches);
+        let parcels: Vec<_> = parcels.filter(|(_, batch)| !batch.is_empty()).collect();
+        let fitting = parcels.iter().take_while(|(queue, batch)| queue.reserve(batch)).count();
+        if fitting < parcels.len() {
+            parcels[..fitting].iter().for_each(|(queue, batch)| queue.release(batch));
+            return Err(Busy);
+        }
+        let (done, all_done) = crossbeam_channel::bounded(parcels.len());
+        let count = parcels.len();
+        let taken =
+            parcels.into_iter().filter_map(|(queue, batch)| queue.commit(batch, done.clone()).then_some(()));
+        if taken.count() < count {
+            return Err(Busy);
+        }
+        (0..count).try_for_each(|_| all_done.recv_deadline(deadline)).map_err(|_| Busy)
+    }
+
+    #[cfg(feature = "http")]
+    fn is_routed(&self, message: &Message) -> bool {
+        self.outputs.iter().any(|(matchers, _)| matchers.iter().any(|matcher| matcher.matches(message)))
+    }
+
     fn route(&self, message: &Message, bytes: usize, batches: &mut [Batch]) {
         let mut routed = false;
         for ((matchers, queue), batch) in self.outputs.iter().zip(batches) {
@@ -72,6 +112,20 @@ impl Intake {
             Ok((_, Err(error))) => self.input.malformed(MalformedReason::from(&error)),
             Err(error) => self.input.malformed(MalformedReason::from(error)),
         }
+    }
+
+    /// Takes all messages of a request, each with its length on the wire, or none: then its client has them still.
+    #[cfg(feature = "http")]
+    pub(super) fn request(&mut self, messages: &[(Message, usize)], deadline: Instant) -> Result<(), Busy> {
+        self.dispatch.deliver(messages, deadline)?;
+        add(&self.input.received, messages.len() as u64);
+        for (message, _) in messages {
+            self.count_type(&message.r#type);
+            if !self.dispatch.is_routed(message) {
+                add(&self.dispatch.unrouted, 1);
+            }
+        }
+        Ok(())
     }
 
     /// Hands over what was read. Called before every wait for more, so that nothing waits for the next message.

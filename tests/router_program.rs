@@ -193,7 +193,7 @@ fn run(arguments: &[&str]) -> (Output, String) {
 #[test]
 fn a_bad_argument_is_an_error_that_names_flag_value_and_what_is_accepted() {
     for (arguments, expected) in [
-        (["--listen", "gopher://x:1"], ["--listen", "http://x:1", "udp://HOST:PORT"]),
+        (["--listen", "gopher://x:1"], ["--listen", "gopher://x:1", "udp://HOST:PORT"]),
         (["--route", "nowhere"], ["--route", "nowhere", "TYPES=OUTPUT"]),
         (["--color", "blue"], ["--color", "blue", "auto, always or never"]),
     ] {

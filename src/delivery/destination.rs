@@ -73,7 +73,14 @@ impl Destination {
                 let has_moved = self.batch.len() < before;
                 self.retry_at = (!has_moved).then(|| Instant::now() + BREATH);
             }
-            Err(error) => self.failed(&error),
+            Err(error) => {
+                if self.batch.len() < before {
+                    // It took something first: it is not as far gone as its failures in a row would say.
+                    self.backoff.reset();
+                    self.failing_since = None;
+                }
+                self.failed(&error);
+            }
         }
     }
 

@@ -162,11 +162,8 @@ impl Http {
             }
             Verdict::Refused => {
                 (0..waiting.messages).for_each(|_| batch.lost(LossReason::Rejected));
-                let (text, count) = (&answer.text, waiting.messages);
-                Err(io::Error::other(format!(
-                    "{text}; {count} messages are lost by that ({})",
-                    LossReason::Rejected
-                )))
+                let (text, count, reason) = (&answer.text, waiting.messages, LossReason::Rejected);
+                Err(io::Error::other(format!("{text}: {count} messages are refused and lost ({reason})")))
             }
         }
     }

@@ -265,7 +265,10 @@ fn a_refused_request_costs_its_messages_and_says_why() {
         let server = Server::with(&[&answer]);
         let (mut transport, mut batch) = (server.client(""), numbered(3));
         let error = transport.send(&mut batch, soon()).unwrap_err().to_string();
-        assert!(error.starts_with(&refusal[..3]) && error.contains("3 messages are lost"), "{error}");
+        assert!(
+            error.starts_with(&refusal[..3]) && error.contains("3 messages are refused and lost (rejected)"),
+            "{error}"
+        );
         assert!(error.contains("not\\u{1b}[31m!"), "what it said, and no colours: {error}");
         assert_eq!(batch.take_account(), (0, vec![(LossReason::Rejected, 3)]));
         let mut next = numbered(2);
@@ -296,7 +299,7 @@ fn headers_come_from_a_file_that_is_read_for_each_request_and_their_values_are_n
     std::fs::write(&path, "Authorization: Bearer second-secret\n").unwrap();
     let error = transport.send(&mut numbered(1), soon()).unwrap_err().to_string();
     assert_eq!(server.next().header("authorization"), Some("Bearer second-secret"));
-    assert!(error.starts_with("401 Unauthorized;") && !error.contains("secret"), "{error}");
+    assert!(error.starts_with("401 Unauthorized:") && !error.contains("secret"), "{error}");
 
     std::fs::remove_file(&path).unwrap();
     let mut batch = numbered(1);

@@ -24,8 +24,8 @@
 //! ```text
 //!  tracing event, span ── capture/layer ──┐
 //!  log record ─────────── capture/logger ─┼─ record ── queue ── delivery/worker ── encode ── transport ── router
-//!  Client call ────────── capture/client ─┘  copied,   lanes of   batches,         JSON      udp, tcp,
-//!                                            not yet   64 KiB     retries                    unix, file
+//!  Client call ────────── capture/client ─┘  copied,   lanes of   batches,         JSON      udp, tcp, unix,
+//!                                            not yet   64 KiB     retries                    http, file
 //!                                            formatted chunks
 //! ```
 //!
@@ -41,6 +41,8 @@
 //! |---|---|---|
 //! | `udp://` | the kernel took the datagram | nobody listens, or the receiver's buffer is full |
 //! | `tcp://`, `unix://` | the kernel took the bytes | the connection breaks with bytes still in its buffers |
+//! | `tls://` | as `tcp://`, of the encrypted bytes | the same |
+//! | `http://`, `https://` | the receiver answered 200 to 299 | the receiver was wrong to say so |
 //! | `unixgram://` | it is in the receiver's buffer | the receiver dies with it unread |
 //! | `file://`, `stdout:` | the kernel has the bytes | the machine stops before they are on disk |
 //!
@@ -61,6 +63,8 @@
 //! | `console` | | [`Builder::console`]: a readable copy on stderr |
 //! | `log-serde` | | nested `log` key-values as JSON, error sources of `log` key-values |
 //! | `valuable` | | `valuable` fields as JSON, with `--cfg tracing_unstable` |
+//! | `http` | | `http://` addresses, and the router's HTTP input |
+//! | `tls` | | `tls://` addresses and the router's encrypted inputs; with `http` also `https://` |
 //! | `router` | | `tracing_metlog::router` and the program `metlog-router` |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // What only one of the front ends uses is unused without it. A build with both has no such excuse.

@@ -55,6 +55,7 @@ const FEATURES: [(&str, &str, bool); 3] = [
 /// |---|---|---|---|
 /// | `framing=octet-count` | `tcp`, `tls`, `unix` | each message's length before it instead of a newline after it | `newline` |
 /// | `gzip=true` | `http`, `https` | compressed bodies | `false` |
+/// | `content-type=json` | `http`, `https` | for receivers that know lines of JSON by that name only | `ndjson` |
 /// | `batch=BYTES` | `http`, `https` | bytes of messages in a request, before compression | `1048576` |
 /// | `timeout=SECONDS` | `http`, `https` | how long a request may take | `30` |
 /// | `header-file=/PATH` | `http`, `https` | a file with headers, one `Name: value` a line, read anew for each request | |
@@ -351,9 +352,9 @@ fn http(secure: bool, place: &str, options: Option<&str>) -> Parsed<Address> {
     let path = url_path(if path.is_empty() { "/" } else { path })?;
     let mut read = Options::read(options)?;
     let options = read.http(secure)?;
-    let known = "gzip, batch, timeout, header-file and header-env";
+    let known = "gzip, content-type, batch, timeout, header-file and header-env";
     read.finish(if secure {
-        "gzip, batch, timeout, header-file, header-env, ca, cert and key"
+        "gzip, content-type, batch, timeout, header-file, header-env, ca, cert and key"
     } else {
         known
     })?;

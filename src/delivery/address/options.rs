@@ -28,6 +28,9 @@ pub struct TlsFiles {
 pub struct HttpOptions {
     /// `gzip`: whether bodies are compressed. Default: no.
     pub gzip: bool,
+    /// `content-type`: whether bodies are called `application/json` and not `application/x-ndjson`, which they are.
+    /// Default: no.
+    pub json: bool,
     /// `batch`: how many bytes of messages a request carries at most, before compression. A longer message goes
     /// alone. Default: 1,048,576.
     pub batch_bytes: usize,
@@ -45,6 +48,7 @@ impl Default for HttpOptions {
     fn default() -> Self {
         HttpOptions {
             gzip: false,
+            json: false,
             batch_bytes: 1024 * 1024,
             timeout: Duration::from_secs(30),
             header_file: None,
@@ -105,6 +109,7 @@ impl<'a> Options<'a> {
         let default = HttpOptions::default();
         Ok(HttpOptions {
             gzip: self.yes_or_no("gzip")?.unwrap_or(default.gzip),
+            json: self.content_type()?.unwrap_or(default.json),
             batch_bytes: self
                 .number("batch", 1..=1 << 30)?
                 .map_or(default.batch_bytes, |bytes| bytes as usize),
@@ -121,6 +126,16 @@ impl<'a> Options<'a> {
             Some("true") => Ok(Some(true)),
             Some("false") => Ok(Some(false)),
             Some(other) => Err(format!("{name}={other:?}, where true and false are accepted")),
+        }
+    }
+
+    /// Fluent Bit reads bodies of lines, and refuses them by that name.
+    fn content_type(&mut self) -> Parsed<Option<bool>> {
+        match self.take("content-type") {
+            None => Ok(None),
+            Some("ndjson") => Ok(Some(false)),
+            Some("json") => Ok(Some(true)),
+            Some(other) => Err(format!("content-type={other:?}, where ndjson and json are accepted")),
         }
     }
 
@@ -200,6 +215,9 @@ impl<'a, 'b> Written<'a, 'b> {
         let default = HttpOptions::default();
         if options.gzip != default.gzip {
             self.option("gzip", options.gzip)?;
+        }
+        if options.json != default.json {
+            self.option("content-type", "json")?;
         }
         if options.batch_bytes != default.batch_bytes {
             self.option("batch", options.batch_bytes)?;

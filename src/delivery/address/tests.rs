@@ -47,7 +47,7 @@ fn every_kind_of_address_is_read() {
         ),
         #[cfg(feature = "http")]
         (
-            "http://[::1]:8080/in/%41?gzip=true&batch=1000&timeout=5&header-file=/run/token&header-env=TOKEN",
+            "http://[::1]:8080/in/%41?gzip=true&content-type=json&batch=1000&timeout=5&header-file=/run/token&header-env=TOKEN",
             Address::Http {
                 secure: false,
                 host: host("::1"),
@@ -55,6 +55,7 @@ fn every_kind_of_address_is_read() {
                 path: host("/in/%41"),
                 options: HttpOptions {
                     gzip: true,
+                    json: true,
                     batch_bytes: 1000,
                     timeout: std::time::Duration::from_secs(5),
                     header_file: Some("/run/token".into()),
@@ -151,7 +152,9 @@ fn a_bad_address_says_what_is_wrong_with_it() {
         #[cfg(feature = "http")]
         ("http://router/?gzip=true&gzip=true", "option \"gzip\" stands there twice"),
         #[cfg(feature = "http")]
-        ("http://router/?gzp=true", "option \"gzp\", where gzip, batch, timeout"),
+        ("http://router/?gzp=true", "option \"gzp\", where gzip, content-type, batch, timeout"),
+        #[cfg(feature = "http")]
+        ("http://router/?content-type=text", "where ndjson and json are accepted"),
         #[cfg(feature = "http")]
         ("http://router/?batch=0", "a number from 1 to 1073741824"),
         #[cfg(feature = "http")]
@@ -225,46 +228,48 @@ fn any_tls() -> impl Strategy<Value = TlsFiles> {
 #[cfg(all(unix, feature = "http"))]
 fn any_http_options() -> impl Strategy<Value = HttpOptions> {
     let file = prop::option::of(any_path());
-    (any::<bool>(), 1usize..1 << 30, 1u64..3600, file, prop::option::of("[A-Za-z0-9_]{1,20}")).prop_map(
-        |(gzip, batch_bytes, seconds, header_file, header_variable)| HttpOptions {
+    (any::<(bool, bool)>(), 1usize..1 << 30, 1u64..3600, file, prop::option::of("[A-Za-z0-9_]{1,20}"))
+        .prop_map(|((gzip, json), batch_bytes, seconds, header_file, header_variable)| HttpOptions {
             gzip,
+            json,
             batch_bytes,
             timeout: std::time::Duration::from_secs(seconds),
             header_file,
             header_variable,
             tls: TlsFiles::default(),
-        },
-    )
+        })
 }
 
 #[cfg(unix)]
 fn any_address() -> impl Strategy<Value = Address> {
     let framing = || prop_oneof![Just(Framing::Newline), Just(Framing::OctetCount)];
-    prop_oneof![
-        (any_host(), 1u16..).prop_map(|(host, port)| Address::Udp { host, port }),
-        (any_host(), 1u16.., framing()).prop_map(|(host, port, framing)| Address::Tcp {
-            host,
-            port,
-            framing
-        }),
-        (any_path(), framing()).prop_map(|(path, framing)| Address::Unix { path, framing }),
-        any_path().prop_map(|path| Address::UnixDatagram { path }),
-        any_path().prop_map(|path| Address::File { path }),
+    let kinds = vec![
+        (any_host(), 1u16..).prop_map(|(host, port)| Address::Udp { host, port }).boxed(),
+        (any_host(), 1u16.., framing())
+            .prop_map(|(host, port, framing)| Address::Tcp { host, port, framing })
+            .boxed(),
+        (any_path(), framing()).prop_map(|(path, framing)| Address::Unix { path, framing }).boxed(),
+        any_path().prop_map(|path| Address::UnixDatagram { path }).boxed(),
+        any_path().prop_map(|path| Address::File { path }).boxed(),
         #[cfg(feature = "tls")]
-        (any_host(), 1u16.., framing(), any_tls()).prop_map(|(host, port, framing, tls)| Address::Tls {
-            host,
-            port,
-            framing,
-            tls
-        }),
+        (any_host(), 1u16.., framing(), any_tls())
+            .prop_map(|(host, port, framing, tls)| Address::Tls { host, port, framing, tls })
+            .boxed(),
         #[cfg(feature = "http")]
-        (any_host(), 1u16.., "/[a-z./:@!$&'()*+,;=~_-]{0,20}(%[0-9A-F]{2})?", any_http_options()).prop_map(
-            |(host, port, path, options)| Address::Http { secure: false, host, port, path, options }
-        ),
-        Just(Address::Stdout),
-        Just(Address::Stderr),
-        Just(Address::Off),
-    ]
+        (any_host(), 1u16.., "/[a-z./:@!$&'()*+,;=~_-]{0,20}(%[0-9A-F]{2})?", any_http_options())
+            .prop_map(|(host, port, path, options)| Address::Http {
+                secure: false,
+                host,
+                port,
+                path,
+                options,
+            })
+            .boxed(),
+        Just(Address::Stdout).boxed(),
+        Just(Address::Stderr).boxed(),
+        Just(Address::Off).boxed(),
+    ];
+    prop::strategy::Union::new(kinds)
 }
 
 proptest! {

@@ -89,7 +89,8 @@ impl Http {
         if let Err(error) = url.parse::<ureq::http::Uri>() {
             return Err(unusable(error.to_string(), "a host and a path as RFC 3986 has them"));
         }
-        let target = Target { url, agent, headers, gzip: options.gzip };
+        let content_type = if options.json { "application/json" } else { "application/x-ndjson" };
+        let target = Target { url, agent, headers, gzip: options.gzip, content_type };
         Ok(Http {
             target: Arc::new(target),
             requests: None,

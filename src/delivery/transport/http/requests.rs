@@ -32,6 +32,7 @@ pub(super) struct Target {
     pub(super) agent: Agent,
     pub(super) headers: Headers,
     pub(super) gzip: bool,
+    pub(super) content_type: &'static str,
 }
 
 /// An answer.
@@ -109,7 +110,7 @@ impl Target {
     }
 
     fn post(&self, body: &[u8], headers: &[Header]) -> Result<Response<Body>, ureq::Error> {
-        let mut request = self.agent.post(&self.url).header("content-type", "application/x-ndjson");
+        let mut request = self.agent.post(&self.url).header("content-type", self.content_type);
         for (name, value) in headers {
             request = request.header(name, value);
         }

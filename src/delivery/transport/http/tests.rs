@@ -132,13 +132,14 @@ fn each_batch_is_one_request_of_lines_and_all_use_one_connection() {
 }
 
 #[test]
-fn gzip_is_used_when_asked_for_and_says_so() {
+fn gzip_and_another_type_are_used_when_asked_for_and_say_so() {
     let server = Server::with(&[]);
     let mut batch = numbered(1000);
     let sent = batch.remaining().to_vec();
-    server.client("?gzip=true").send(&mut batch, soon()).unwrap();
+    server.client("?gzip=true&content-type=json").send(&mut batch, soon()).unwrap();
     let seen = server.next();
     assert_eq!(seen.header("content-encoding"), Some("gzip"));
+    assert_eq!(seen.header("content-type"), Some("application/json"));
     let mut unpacked = Vec::new();
     flate2::read::GzDecoder::new(seen.body.as_slice()).read_to_end(&mut unpacked).unwrap();
     assert!(unpacked == sent && seen.body.len() < sent.len() / 3);

@@ -442,6 +442,34 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "http")]
+    #[test]
+    fn an_http_input_is_written_as_it_is_read() {
+        let text = "http://127.0.0.1:0";
+        assert_eq!(text.parse::<Input>().expect(text), Input::http("127.0.0.1:0"));
+        assert_eq!(Input::http("127.0.0.1:0").to_string(), text);
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn an_encrypted_input_is_written_as_it_is_read_and_needs_its_certificate() {
+        let text = "tls://127.0.0.1:0?cert=/c&key=/k&client-ca=/ca";
+        let input = Input::tcp("127.0.0.1:0").tls("/c", "/k").client_ca("/ca");
+        assert_eq!(text.parse::<Input>().expect(text), input);
+        assert_eq!(input.to_string(), text);
+        for text in [
+            "tls://h:1",
+            "tls://h:1?cert=/c",
+            "tls://h:1?cert=c&key=/k",
+            "tls://h:1?cert=/c&key=/k&cert=/c",
+            "tls://h:1?cert=/c&key=/k&other=/x",
+            "tls://h?cert=/c&key=/k",
+        ] {
+            text.parse::<Input>().expect_err(text);
+        }
+        assert_eq!(Input::udp("h:1").tls("/c", "/k"), Input::udp("h:1"));
+    }
+
     #[test]
     fn an_error_names_the_value_and_what_is_accepted() {
         for text in

@@ -183,7 +183,7 @@ impl Worker {
                 None => lanes.push((chunk.lane, vec![&chunk.bytes])),
             }
         }
-        let before = self.outlets.first().map_or(0, Outlet::mark);
+        let before = self.outlets.first().map_or(0, Outlet::taken);
         while !lanes.is_empty() {
             let mut lane = lanes.swap_remove(earliest(&lanes));
             let until = lanes.iter().filter_map(|(_, rest)| record::time_of(rest.last()?)).min();
@@ -191,7 +191,7 @@ impl Worker {
                 lanes.push(lane);
             }
         }
-        let encoded = self.outlets.first().map_or(messages, Outlet::mark) - before;
+        let encoded = self.outlets.first().map_or(messages, Outlet::taken) - before;
         // Records are read as they were written; if ever one is not, it is counted.
         self.queue.counters.lose(LossReason::WorkerFailed, messages.saturating_sub(encoded));
     }

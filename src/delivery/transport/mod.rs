@@ -19,6 +19,7 @@ mod tcp;
 #[cfg(feature = "tls")]
 mod trust;
 mod udp;
+mod unconfirmed;
 #[cfg(unix)]
 mod unix;
 

@@ -40,7 +40,7 @@ pub enum LossReason {
 
 impl LossReason {
     /// Every reason there is.
-    pub const ALL: [LossReason; 11] = [
+    pub const ALL: [LossReason; 12] = [
         LossReason::QueueFull,
         LossReason::Shed,
         LossReason::Recursive,

@@ -113,13 +113,14 @@ impl Http {
     }
 
     /// The request that is being made for the beginning of `batch`, or a new one.
-    fn request(&mut self, batch: &Batch, deadline: Instant) -> io::Result<Waiting> {
-        // One that was made for a batch which the worker has given up since answers to nobody.
+    fn request(&mut self, batch: &mut Batch, deadline: Instant) -> io::Result<Waiting> {
+        // One that was made for messages which the worker has given up since answers to nobody.
         if let Some(waiting) =
             self.waiting.take().filter(|waiting| batch.remaining().starts_with(&waiting.body))
         {
             return Ok(waiting);
         }
+        batch.rewind();
         let (messages, bytes) = self.size.share(batch);
         let body = Arc::new(batch.remaining()[..bytes].to_vec());
         let requests = match self.requests.take() {
@@ -129,7 +130,10 @@ impl Http {
         let answer = requests.begin(Arc::clone(&body));
         self.requests = Some(requests);
         match answer {
-            Some(answer) => Ok(Waiting { body, messages, answer }),
+            Some(answer) => {
+                batch.wrote(bytes);
+                Ok(Waiting { body, messages, answer })
+            }
             None => {
                 socket::nap(deadline)?;
                 Err(socket::timed_out())
@@ -172,6 +176,17 @@ impl Http {
 
 impl Transport for Http {
     fn send(&mut self, batch: &mut Batch, deadline: Instant) -> io::Result<()> {
+        let outcome = self.advance(batch, deadline);
+        if self.waiting.is_none() {
+            batch.rewind();
+        }
+        outcome
+    }
+}
+
+impl Http {
+    /// Makes requests until everything is settled. What is in one is written and not confirmed.
+    fn advance(&mut self, batch: &mut Batch, deadline: Instant) -> io::Result<()> {
         while !batch.is_empty() {
             self.keep_away(deadline)?;
             let waiting = self.request(batch, deadline)?;

@@ -17,6 +17,8 @@ mod stream;
 mod support;
 mod tcp;
 #[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "tls")]
 mod trust;
 mod udp;
 mod unconfirmed;
@@ -104,6 +106,12 @@ impl Address {
             Address::Http { options, .. } => Box::new(http::Http::to(self, options)?),
             #[cfg(not(feature = "http"))]
             Address::Http { .. } => return Ok(None),
+            #[cfg(feature = "tls")]
+            Address::Tls { host, port, framing, tls } => {
+                Box::new(tls::Tls::to(self, (host, *port), *framing, tls)?)
+            }
+            // Nobody can name one without its feature: no text is read as one, and nobody else can build one.
+            #[cfg(not(feature = "tls"))]
             Address::Tls { .. } => return Ok(None),
             Address::Off => return Ok(None),
         }))

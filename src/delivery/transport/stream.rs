@@ -21,7 +21,7 @@ const READS: usize = 16;
 /// A connected, non-blocking stream socket.
 pub(super) trait StreamSocket: Waitable + Read + Write + Send + Sized {
     /// Says that nothing more will be written.
-    fn finish(&self) -> io::Result<()>;
+    fn finish(&mut self) -> io::Result<()>;
 
     /// Takes some of `bytes` without waiting, and without raising SIGPIPE.
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {

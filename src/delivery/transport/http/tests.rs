@@ -164,6 +164,7 @@ fn a_receiver_that_is_in_trouble_gets_the_same_request_again() {
         let error = transport.send(&mut batch, soon()).unwrap_err();
         assert!(error.to_string().starts_with(&trouble[..3]) && !socket::is_deadline(&error), "{error}");
         assert_eq!((batch.len(), batch.take_account()), (3, (0, vec![])));
+        assert_eq!(batch.unconfirmed(), 0, "to be written again");
         transport.send(&mut batch, soon()).unwrap();
         assert_eq!(batch.take_account(), (3, vec![]));
         assert_eq!(server.next().body, server.next().body);
@@ -193,7 +194,7 @@ fn a_request_that_takes_longer_than_a_call_is_waited_for_and_not_made_twice() {
     let (mut transport, mut batch) = (server.client(""), numbered(3));
     for _ in 0..4 {
         assert!(socket::is_deadline(&transport.send(&mut batch, at_once()).unwrap_err()));
-        assert_eq!(batch.len(), 3);
+        assert_eq!((batch.len(), batch.unconfirmed()), (3, 3), "written, and not confirmed");
     }
     drop(release);
     transport.send(&mut batch, soon()).unwrap();

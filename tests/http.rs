@@ -1,9 +1,6 @@
 //! Delivery over HTTP, to receivers that are not ours, to our own router while it is killed, and to enemies.
 #![cfg(all(unix, feature = "http"))]
 
-#[path = "process_support/fault_report.rs"]
-#[allow(dead_code)]
-mod fault_report;
 mod process_support;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,6 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use process_support::child;
+use process_support::fault_report;
 use process_support::oracle::{assert_accounted, assert_balanced, send, send_all, Got};
 use process_support::{built, eventually, lines_of, timed, Directory, LONG};
 use tracing_metlog::{LossReason, WhenFull};
@@ -125,6 +124,30 @@ fn a_name_without_an_address_holds_nothing_up_and_loses_nothing_before_the_end()
     assert_eq!(stats.lost.count(LossReason::Unreachable), stats.emitted);
     let promise = "the program is never held up; what is left at its end is counted";
     fault_report::record_stats("HTTP: the router's name has no address", promise, &stats, 0);
+}
+
+/// What a child of the next test does: it sends, in a process whose variables name a proxy.
+#[test]
+fn child_that_sends() {
+    let Some(_) = child::mode() else { return };
+    let guard = built(tracing_metlog::builder().router(child::router()).flush_timeout(LONG));
+    (0..10).for_each(|n| send(&guard.client(), 0, n));
+    child::say("account", guard.finish());
+}
+
+#[test]
+fn a_proxy_that_the_variables_name_gets_no_message() {
+    let directory = Directory::new();
+    let path = directory.file("received");
+    let (_program, address) = python(&path, "", "200");
+    let mut command = child::command("child_that_sends", "send", &address);
+    let nobody = format!("http://127.0.0.1:{}", process_support::closed_port());
+    for variable in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
+        command.env(variable, &nobody);
+    }
+    let ended = child::run(command);
+    assert!(ended.said("account").contains("delivered 10 + lost 0"), "{ended:#?}");
+    Got::read(&lines_of(&path)).assert_complete(1, 10);
 }
 
 /// Sends numbered messages from a thread of its own until it is told to stop; how many it sent.

@@ -150,7 +150,7 @@ impl TlsSocket {
             self.tls.write_tls(&mut self.out)?;
         }
         while self.taken < self.out.len() {
-            match socket::send(&mut self.tcp, &self.out[self.taken..]) {
+            match send_on(&self.tcp, &self.out[self.taken..]) {
                 Ok(count) => self.taken += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -268,6 +268,16 @@ impl StreamSocket for TlsSocket {
     fn unconfirmed(&self) -> io::Result<usize> {
         Ok(self.out.len() - self.taken + unconfirmed::unconfirmed(&self.tcp)?)
     }
+}
+
+#[cfg(unix)]
+fn send_on(tcp: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    socket::send(tcp, bytes)
+}
+
+#[cfg(not(unix))]
+fn send_on(mut tcp: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    socket::send(&mut tcp, bytes)
 }
 
 fn failed(error: rustls::Error) -> io::Error {

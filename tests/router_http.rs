@@ -199,7 +199,7 @@ fn gate() -> (Output, impl Fn()) {
 fn an_output_that_stands_still_means_503_and_a_later_try_is_taken() {
     let (output, open) = gate();
     let (other, capture) = Output::capture();
-    let config = Config::new().input(http());
+    let config = Config::new().input(http().max_body_bytes(10_000_000));
     let config = config.route(Route::new(Matcher::any(), output)).route(Route::new(Matcher::any(), other));
     let router = Router::start(config).expect("starts");
     let body = (0..8).map(|n| format!("{{\"type\":\"x\",\"payload\":\"{n}{}\"}}\n", "y".repeat(1_000_000)));

@@ -23,9 +23,13 @@ const DATAGRAM_MESSAGE_BYTES: usize = 65_535;
 /// Connections of one input: each costs a thread.
 const CONNECTIONS: usize = 1024;
 
-/// The longest body of a request: far more than a client of ours sends at once.
+/// The longest body of a request: more than a client of ours sends at once.
 #[cfg(feature = "http")]
-const HTTP_BODY_BYTES: usize = 16 * 1024 * 1024;
+const HTTP_BODY_BYTES: usize = 4 * 1024 * 1024;
+
+/// Connections of one HTTP input: each may hold a body, packed and unpacked.
+#[cfg(feature = "http")]
+const HTTP_CONNECTIONS: usize = 256;
 
 /// How long an HTTP connection may wait for its next request: longer than clients keep one.
 #[cfg(feature = "http")]
@@ -217,6 +221,7 @@ impl Input {
     pub fn http(address: impl Into<String>) -> Self {
         let mut input = Input::new(Address::Http(address.into()), STREAM_MESSAGE_BYTES);
         input.idle_deadline = Some(HTTP_IDLE);
+        input.max_connections = HTTP_CONNECTIONS;
         input
     }
 
@@ -233,7 +238,7 @@ impl Input {
         }
     }
 
-    /// The longest body of an HTTP request, unpacked; a longer one is answered 413. Default: 16 MiB.
+    /// The longest body of an HTTP request, unpacked; a longer one is answered 413. Default: 4 MiB.
     #[cfg(feature = "http")]
     #[must_use]
     pub fn max_body_bytes(mut self, bytes: usize) -> Self {
@@ -274,7 +279,8 @@ impl Input {
         self
     }
 
-    /// Connections at the same time; more are closed at once and counted. Default: 1024.
+    /// Connections at the same time; more are closed at once and counted. Default: 1024, for HTTP 256, each of which
+    /// may hold a body.
     #[must_use]
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections;

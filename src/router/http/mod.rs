@@ -151,9 +151,6 @@ impl Client<'_> {
                 self.unread.drain(..length);
                 return Ok(head);
             }
-            if !has_begun && self.stop.is_requested() {
-                return Err(End::Quiet);
-            }
             match self.fill(deadline, !has_begun) {
                 Err(End::Refused(_)) | Err(End::Broken) if !has_begun => return Err(End::Quiet),
                 outcome => outcome?,

@@ -244,6 +244,16 @@ fn a_413_splits_the_batch_until_it_fits_and_costs_only_the_message_that_never_do
 }
 
 #[test]
+fn a_413_for_two_messages_costs_neither() {
+    let server = Server::answering(|seen| {
+        Some(if seen.lines().len() > 1 { status("413 Content Too Large") } else { ok() }.into_bytes())
+    });
+    let mut batch = numbered(2);
+    server.client("").send(&mut batch, soon()).unwrap();
+    assert_eq!(batch.take_account(), (2, vec![]));
+}
+
+#[test]
 fn a_size_that_was_halved_is_tried_again_after_a_while() {
     let mut size = Size { most: 1000, now: 1000, taken: 0 };
     size.was_too_large(900);
@@ -386,6 +396,17 @@ fn answers_that_come_before_the_answer_and_broken_bodies_after_it_do_no_harm() {
         let mut batch = numbered(2);
         transport.send(&mut batch, soon()).unwrap_or_else(|error| panic!("{answer:?}: {error}"));
         assert_eq!(batch.take_account(), (2, vec![]), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_body_that_never_comes_after_its_status_holds_the_next_request_up_for_little() {
+    let server = Server::with(&["HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"]);
+    let mut transport = server.client("?timeout=3600");
+    for connection in 0..2 {
+        let mut batch = numbered(1);
+        transport.send(&mut batch, soon()).unwrap();
+        assert_eq!((batch.take_account().0, server.next().connection), (1, connection));
     }
 }
 

@@ -97,6 +97,25 @@ impl Batch {
         &self.bytes[self.written..]
     }
 
+    /// The frames that are not written yet, one by one.
+    pub(crate) fn unwritten_frames(&self) -> impl Iterator<Item = &[u8]> {
+        let mut start = self.written;
+        self.ends[self.sent..].iter().map(move |&end| {
+            let frame = &self.bytes[start..end];
+            start = end;
+            frame
+        })
+    }
+
+    /// The next `count` frames are written.
+    pub(crate) fn wrote_frames(&mut self, count: usize) {
+        let last = (self.sent + count).min(self.ends.len());
+        if last > self.sent {
+            self.sent = last;
+            self.written = self.ends[last - 1];
+        }
+    }
+
     /// Whether there is anything left to write.
     pub(crate) fn has_unwritten(&self) -> bool {
         self.written < self.bytes.len()

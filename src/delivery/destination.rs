@@ -21,10 +21,10 @@ const SLICE: Duration = Duration::from_millis(200);
 /// A transport that calls itself slow and has settled nothing is asked again after this: one that does not wait itself
 /// must not keep a processor busy.
 const BREATH: Duration = Duration::from_millis(1);
-/// Messages are sent while no more bytes than this wait for their confirmation: far more than a router of the same host
-/// leaves unread, and all that a connection that breaks can bring twice. To one far away it is the limit of the rate,
-/// 1 MiB for each round trip.
-const WINDOW_BYTES: usize = 1 << 20;
+/// Messages are sent while no more bytes than this wait for their confirmation. As much as Linux' largest send buffer
+/// for TCP: with less, the background thread would wait while it could encode. It is also all that a connection that
+/// breaks can bring twice, and to a router far away the limit of the rate, 4 MiB for each round trip.
+const WINDOW_BYTES: usize = 4 << 20;
 /// After a batch was written its confirmation is asked for at once, after this, and then after twice as long each time.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 /// The longest time between two questions for a confirmation.

@@ -215,11 +215,6 @@ impl Outlet {
         }
     }
 
-    /// Messages that were put in here, ever.
-    pub(crate) fn taken(&self) -> u64 {
-        self.taken
-    }
-
     /// What [`has_settled`](Outlet::has_settled) needs to know what was put in here so far.
     pub(crate) fn mark(&self) -> u64 {
         match &self.way {

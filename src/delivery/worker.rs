@@ -16,12 +16,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::encode::json::JsonEncoder;
+use super::merge::Work;
 use super::outlet::Outlet;
-use crate::capture::record::{self, Record};
+use super::transport::stdio;
 use crate::capture::thread as own_thread;
 use crate::message::Severity;
 use crate::pipeline::LossWatch;
-use crate::queue::{Call, Chunk, Queue, Waiter};
+use crate::queue::{Call, Queue, Waiter};
 use crate::stats::{LossReason, Losses};
 
 /// How long a record stays in a lane that is not full while messages flow.
@@ -47,7 +48,9 @@ pub(crate) struct Worker {
     encoder: JsonEncoder,
     outlets: Vec<Outlet>,
     message: Vec<u8>,
-    chunks: Vec<Chunk>,
+    /// Chunks that are taken and not encoded to their end.
+    work: Work,
+    restarted: bool,
     /// Chunks taken, ever.
     taken: u64,
     sealed_at: Instant,
@@ -96,7 +99,8 @@ impl Worker {
             encoder,
             outlets,
             message: Vec::new(),
-            chunks: Vec::new(),
+            work: Work::default(),
+            restarted: false,
             taken: 0,
             sealed_at: Instant::now(),
             idle_visits: 0,
@@ -110,11 +114,26 @@ impl Worker {
     fn run(mut self) {
         own_thread::mark_as_own();
         let _on_exit = OnExit(Arc::clone(&self.queue));
-        // Nothing in here should panic. If ever it does, what was encoded is given up by the account, not forgotten.
-        if catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
-            let now = Instant::now();
-            self.outlets.iter_mut().for_each(|outlet| outlet.close(now, 0));
+        // Nothing in here should panic. If ever it does, it begins again where it was, once: what was taken is still
+        // here. The second time what it holds is given up by the account, not forgotten.
+        while catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
+            if std::mem::replace(&mut self.restarted, true) {
+                stdio::say(
+                    "tracing-metlog: the background thread failed again; nothing is delivered any more\n",
+                );
+                return self.fail();
+            }
+            stdio::say(
+                "tracing-metlog: the background thread failed and begins again; nothing is lost by that\n",
+            );
         }
+    }
+
+    /// The worker is at its end, and what it holds is lost.
+    fn fail(&mut self) {
+        let now = Instant::now();
+        self.queue.counters.lose(LossReason::WorkerFailed, self.work.messages());
+        self.outlets.iter_mut().for_each(|outlet| outlet.close(now, 0));
     }
 
     /// Until it is told to close.
@@ -148,14 +167,14 @@ impl Worker {
             self.seal();
         }
         self.take_chunks();
-        if self.chunks.is_empty() {
+        if self.work.len() == 0 {
             return false;
         }
         self.encoder.tick();
-        let mut chunks = std::mem::take(&mut self.chunks);
-        self.encode_merged(&chunks);
-        chunks.drain(..).for_each(|chunk| self.queue.give_back(chunk));
-        self.chunks = chunks;
+        self.encode_work();
+        let unread = self.work.finish(|chunk| self.queue.give_back(chunk));
+        // Records are read as they were written; if ever one is not, it is counted.
+        self.queue.counters.lose(LossReason::WorkerFailed, unread);
         true
     }
 
@@ -165,61 +184,24 @@ impl Worker {
     }
 
     fn take_chunks(&mut self) {
-        while self.chunks.len() < CHUNKS_AT_A_TIME {
+        while self.work.len() < CHUNKS_AT_A_TIME {
             let Some(chunk) = self.queue.take() else { return };
             self.taken += 1;
-            self.chunks.push(chunk);
+            self.work.add(chunk);
         }
     }
 
-    /// Encodes the records of several chunks in the order of their times; those of one lane in their own order.
-    fn encode_merged(&mut self, chunks: &[Chunk]) {
-        let mut messages = 0;
-        let mut lanes: Vec<(usize, Vec<&[u8]>)> = Vec::with_capacity(chunks.len());
-        for chunk in chunks.iter().rev() {
-            messages += chunk.messages;
-            match lanes.iter_mut().find(|(lane, _)| *lane == chunk.lane) {
-                Some((_, rest)) => rest.push(&chunk.bytes),
-                None => lanes.push((chunk.lane, vec![&chunk.bytes])),
+    fn encode_work(&mut self) {
+        let Worker { work, encoder, outlets, message, queue, .. } = self;
+        work.encode_all(|record, index| {
+            message.clear();
+            if encoder.encode(record, index, message) {
+                queue.counters.truncated.fetch_add(1, Ordering::Relaxed);
             }
-        }
-        let before = self.outlets.first().map_or(0, Outlet::taken);
-        while !lanes.is_empty() {
-            let mut lane = lanes.swap_remove(earliest(&lanes));
-            let until = lanes.iter().filter_map(|(_, rest)| record::time_of(rest.last()?)).min();
-            if !self.encode_until(&mut lane.1, until.unwrap_or(u64::MAX)) {
-                lanes.push(lane);
-            }
-        }
-        let encoded = self.outlets.first().map_or(messages, Outlet::taken) - before;
-        // Records are read as they were written; if ever one is not, it is counted.
-        self.queue.counters.lose(LossReason::WorkerFailed, messages.saturating_sub(encoded));
-    }
-
-    /// Encodes the records of one lane that are not younger than `until`, at least one. Whether that was all.
-    fn encode_until(&mut self, lane: &mut Vec<&[u8]>, until: u64) -> bool {
-        let mut is_first = true;
-        while let Some(bytes) = lane.pop() {
-            let Some((record, rest)) = Record::split_first(bytes) else { continue };
-            if record.header.time > until && !is_first {
-                lane.push(bytes);
-                return false;
-            }
-            is_first = false;
-            self.encode(&record);
-            lane.push(rest);
-        }
-        true
-    }
-
-    fn encode(&mut self, record: &Record<'_>) {
-        for index in 0..record.header.messages {
-            self.message.clear();
-            if self.encoder.encode(record, index, &mut self.message) {
-                self.queue.counters.truncated.fetch_add(1, Ordering::Relaxed);
-            }
-            self.put_message();
-        }
+            #[cfg(test)]
+            tests::perhaps_fail(message);
+            outlets.iter_mut().for_each(|outlet| outlet.put(message));
+        });
     }
 
     fn put_message(&mut self) {
@@ -368,10 +350,65 @@ impl Worker {
     }
 }
 
-/// The lane whose next record is the oldest.
-fn earliest(lanes: &[(usize, Vec<&[u8]>)]) -> usize {
-    let time = |(_, (_, rest)): &(usize, &(usize, Vec<&[u8]>))| {
-        rest.last().and_then(|bytes| record::time_of(bytes)).unwrap_or(0)
-    };
-    lanes.iter().enumerate().min_by_key(time).map_or(0, |(index, _)| index)
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
+
+    use crate::delivery::transport::capture::Capture;
+    use crate::{Guard, LossReason};
+
+    /// A text in a message that a worker fails at, and how often it still does.
+    static FAILURES: [(&str, AtomicU32); 2] =
+        [("the worker fails once at this", AtomicU32::new(1)), ("and twice at this", AtomicU32::new(2))];
+
+    pub(super) fn perhaps_fail(message: &[u8]) {
+        for (text, left) in &FAILURES {
+            let is_meant = message.windows(text.len()).any(|part| part == text.as_bytes());
+            let take = |left: u32| left.checked_sub(1);
+            let fails = is_meant && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+            assert!(!fails, "a test wants the worker to fail");
+        }
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Sends 100 messages, one of which the worker fails at, and some more.
+    fn failing_at(text: &str) -> (Capture, Guard) {
+        let capture = Capture::new();
+        let (client, guard) =
+            crate::builder().transport(capture.clone()).queue_bytes(1).build_client().unwrap();
+        for number in 0..100 {
+            let payload = if number == 50 { String::from(text) } else { number.to_string() };
+            client.message("oldstyle").payload(payload.as_str()).send();
+        }
+        let _ = guard.flush(PATIENCE);
+        (0..10).for_each(|number| client.message("oldstyle").payload(number).send());
+        (capture, guard)
+    }
+
+    #[test]
+    fn a_worker_that_fails_begins_again_where_it_was_and_nothing_is_lost_or_doubled() {
+        let (capture, guard) = failing_at(FAILURES[0].0);
+        let stats = guard.finish();
+        assert_eq!((stats.emitted, stats.delivered, stats.lost.total()), (110, 110, 0), "{stats}");
+        let payloads: Vec<_> = capture.messages().iter().map(|message| message.payload.to_string()).collect();
+        let sent = |number: usize| match number {
+            50 => String::from(FAILURES[0].0),
+            _ => (number % 100).to_string(),
+        };
+        assert_eq!(payloads, (0..110).map(sent).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_worker_that_fails_again_is_given_up_and_every_message_is_accounted_for() {
+        let (capture, guard) = failing_at(FAILURES[1].0);
+        let stats = guard.finish();
+        let (failed, closed) =
+            (stats.lost.count(LossReason::WorkerFailed), stats.lost.count(LossReason::Closed));
+        assert_eq!((stats.emitted, stats.pending), (110, 0), "{stats}");
+        assert_eq!(stats.delivered, capture.len() as u64, "{stats}");
+        assert_eq!(stats.delivered + failed + closed, 110, "{stats}");
+        assert!(failed >= 50 && closed <= 10, "{stats}");
+    }
 }

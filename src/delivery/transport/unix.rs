@@ -94,7 +94,11 @@ impl Open for SocketPath {
     }
 }
 
-impl DatagramSocket for UnixDatagram {}
+impl DatagramSocket for UnixDatagram {
+    fn take_error(&self) -> io::Result<Option<io::Error>> {
+        UnixDatagram::take_error(self)
+    }
+}
 
 #[cfg(test)]
 mod tests {

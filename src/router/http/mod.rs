@@ -31,6 +31,8 @@ use request::{Head, Length, Refusal, MAX_HEAD_BYTES};
 const READ_BYTES: usize = 64 * 1024;
 /// How long a read waits before it is asked again whether the router ends.
 const SLICE: Duration = Duration::from_millis(100);
+/// How long an idle connection is looked at once more before a router that ends closes it.
+const LAST_LOOK: Duration = Duration::from_millis(1);
 /// How long a head may take from its first byte.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long a body may take.
@@ -270,10 +272,12 @@ impl Client<'_> {
             if left.is_zero() {
                 return Err(Refusal::last("408 Request Timeout", "the request took too long").into());
             }
-            if self.stop.is_overdue() || (is_idle && self.stop.is_requested()) {
+            if self.stop.is_overdue() {
                 return Err(End::Quiet);
             }
-            self.conversation.set_patience(left.min(SLICE))?;
+            // Asked before reading: a request that was begun before the stop is then sure to be seen.
+            let is_leaving = is_idle && self.stop.is_requested();
+            self.conversation.set_patience(if is_leaving { LAST_LOOK } else { left.min(SLICE) })?;
             match self.conversation.read(&mut space) {
                 Ok(0) => return Err(End::Broken),
                 Ok(count) => {
@@ -282,7 +286,11 @@ impl Client<'_> {
                     return Ok(());
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    if is_leaving {
+                        return Err(End::Quiet);
+                    }
+                }
                 Err(error) => return Err(error.into()),
             }
         }

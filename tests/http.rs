@@ -14,6 +14,7 @@ use std::time::Duration;
 use process_support::child;
 use process_support::fault_report;
 use process_support::oracle::{assert_accounted, assert_balanced, send, send_all, Got};
+use process_support::stalled::NeverReads;
 use process_support::{built, eventually, lines_of, timed, Directory, LONG};
 use tracing_metlog::{LossReason, WhenFull};
 
@@ -124,6 +125,32 @@ fn a_name_without_an_address_holds_nothing_up_and_loses_nothing_before_the_end()
     assert_eq!(stats.lost.count(LossReason::Unreachable), stats.emitted);
     let promise = "the program is never held up; what is left at its end is counted";
     fault_report::record_stats("HTTP: the router's name has no address", promise, &stats, 0);
+}
+
+#[test]
+fn a_receiver_that_never_answers_holds_no_call_and_no_flush_up_and_what_it_may_have_got_is_counted_apart() {
+    let receiver = NeverReads::start();
+    let address = format!("{}/in?batch=2000", receiver.address.replace("tcp://", "http://"));
+    let guard = built(tracing_metlog::builder().router(&address).flush_timeout(Duration::from_secs(1)));
+    let client = guard.client();
+    let mut slowest = Duration::ZERO;
+    for n in 0..1_000 {
+        let (took, ()) = timed(|| send(&client, 0, n));
+        slowest = slowest.max(took);
+    }
+    assert!(slowest < Duration::from_millis(500), "the slowest call took {slowest:?}");
+    let (flushing, flushed) = timed(|| guard.flush(Duration::from_secs(1)));
+    assert!(flushing < Duration::from_millis(1_500), "{flushing:?}");
+    assert_eq!(flushed.pending, 1_000);
+    let (ending, stats) = timed(|| guard.finish());
+    assert!(ending < Duration::from_secs(5), "{ending:?}");
+    assert_balanced(&stats);
+    let (written, left) =
+        (stats.lost.count(LossReason::Unconfirmed), stats.lost.count(LossReason::Unreachable));
+    assert!((1..50).contains(&written), "one request was made: {stats}");
+    assert_eq!((stats.delivered, written + left), (0, stats.emitted), "{stats}");
+    let promise = "no call waits; at the end what may have arrived is told from what has not";
+    fault_report::record_stats("HTTP: receiver that never answers", promise, &stats, 0);
 }
 
 /// What a child of the next test does: it sends, in a process whose variables name a proxy.

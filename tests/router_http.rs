@@ -228,6 +228,28 @@ fn an_output_that_stands_still_means_503_and_a_later_try_is_taken() {
 }
 
 #[test]
+fn a_message_that_was_refused_is_no_duplicate_when_it_comes_again_and_one_that_was_taken_is() {
+    let (output, open) = gate();
+    let (other, capture) = Output::capture();
+    let config = Config::new().input(http()).route(Route::new(Matcher::type_is("slow"), output));
+    let router = Router::start(config.route(Route::new(Matcher::any(), other))).expect("starts");
+    let body = |kind: &str, number: u64| {
+        let fields = format!(r#"{{"message_id": "boot-1-start-{number}"}}"#);
+        post(format!(r#"{{"type": "{kind}", "payload": "{number}", "fields": {fields}}}"#).as_bytes(), "")
+    };
+    let mut stream = connect(&router);
+    assert_eq!(ask(&mut stream, &body("slow", 1)).0, 503);
+    open();
+    for (kind, number) in [("slow", 1), ("slow", 1), ("quick", 2), ("quick", 2), ("quick", 3)] {
+        assert_eq!(ask(&mut stream, &body(kind, number)).0, 200);
+    }
+    // The first was written although its client was told to come again.
+    assert_eq!(payloads(&capture), ["1", "1", "2", "3"]);
+    let counters = router.shutdown(PATIENCE);
+    assert_eq!((counters.received, counters.duplicates, counters.types["quick"]), (5, 2, 2));
+}
+
+#[test]
 fn one_connection_too_many_is_answered_503() {
     let (router, _) = start(http().max_connections(1));
     let mut first = connect(&router);

@@ -27,7 +27,7 @@ use super::trust::{self, Trust};
 use super::unconfirmed;
 
 /// How long a connection and its handshake may take, in as many calls as that is.
-const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 /// How long the receiver's first word after the handshake is waited for.
 const FIRST_WORD_TIME: Duration = Duration::from_millis(500);
 /// What is encrypted at a time: little enough that a connection which breaks has little to repeat.

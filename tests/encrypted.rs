@@ -3,8 +3,8 @@
 
 mod process_support;
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -195,6 +195,43 @@ fn tls_shows_its_certificate_to_a_router_that_asks_for_one_and_counts_nothing_as
     is_refused(&format!("{address}{}", certificates.options("ca", None)), "ertificate");
     is_refused(&format!("{address}{}", certificates.options("ca", Some("stranger"))), "");
     assert_eq!(router.shutdown(LONG).received, 0);
+}
+
+#[test]
+fn clients_that_speak_no_tls_are_turned_away_and_the_next_is_served() {
+    let certificates = Certificates::make();
+    let (router, address) = router(tls(), &certificates, "localhost");
+    let port = address.rsplit_once(':').expect("a port").1.to_owned();
+    for nonsense in ["{\"type\": \"plain\"}\n", "\u{16}\u{3}\u{1}", "GET / HTTP/1.1\r\n\r\n", ""] {
+        let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).expect("connects");
+        stream.set_read_timeout(Some(LONG)).expect("set");
+        stream.write_all(nonsense.as_bytes()).expect("sent");
+        stream.shutdown(std::net::Shutdown::Write).expect("ended");
+        // An alert, perhaps, and then the end.
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    let guard = guard(&format!("{address}{}", certificates.options("ca", None)));
+    (0..10).for_each(|n| send(&guard.client(), 0, n));
+    let stats = guard.finish();
+    assert_eq!((stats.delivered, stats.lost.total()), (stats.emitted, 0), "{stats}");
+    let counters = router.shutdown(LONG);
+    assert_eq!(
+        (counters.received, counters.malformed_total(), counters.inputs[0].errors),
+        (stats.emitted, 0, 4)
+    );
+}
+
+#[test]
+fn a_client_that_never_finishes_its_handshake_is_closed() {
+    let certificates = Certificates::make();
+    let (_router, address) = router(tls(), &certificates, "localhost");
+    let port = address.rsplit_once(':').expect("a port").1.to_owned();
+    let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).expect("connects");
+    stream.set_read_timeout(Some(LONG)).expect("set");
+    stream.write_all(&[0x16, 3, 1]).expect("sent");
+    let (took, end) = timed(|| stream.read(&mut [0]));
+    assert_eq!(end.expect("an end"), 0);
+    assert!((Duration::from_secs(9)..Duration::from_secs(40)).contains(&took), "{took:?}");
 }
 
 /// A process that is killed when its test ends.

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 #[cfg(unix)]
 use std::os::fd::AsFd;
 #[cfg(unix)]
@@ -19,6 +19,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::config::{Address, Input};
+use super::connection::{Listener, Plain, Stream};
 use super::counters::{add, InputState};
 use super::dispatch::{Dispatch, Intake};
 #[cfg(feature = "http")]
@@ -36,9 +37,6 @@ const READ_BYTES: usize = 64 * 1024;
 /// limit (`net.core.rmem_max`) may be lower.
 #[cfg(unix)]
 const RECEIVE_BUFFER_BYTES: usize = 8 * 1024 * 1024;
-
-/// What a client gets to make room for an answer.
-const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// After a failure that will not go away by trying again at once, such as no file descriptor left.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
@@ -268,61 +266,6 @@ fn read_datagrams(socket: &impl Datagrams, mut intake: Intake, stop: &Stop, max_
     }
 }
 
-/// A listening socket, whatever its family.
-trait Listener: super::stop::Waitable {
-    fn accept_one(&self) -> io::Result<Arc<dyn Stream>>;
-}
-
-/// An accepted connection, whatever its family. Shared, not cloned: a clone would cost a second descriptor.
-pub(super) trait Stream: Send + Sync {
-    /// Blocking, and waiting for `idle` at most.
-    fn prepare(&self, idle: Option<Duration>) -> io::Result<()>;
-    fn read_some(&self, buffer: &mut [u8]) -> io::Result<usize>;
-    /// Never waits for longer than a client that reads at all needs.
-    #[cfg(any(feature = "http", feature = "tls"))]
-    fn write_some(&self, bytes: &[u8]) -> io::Result<usize>;
-    /// Ends the reading from another thread.
-    fn close(&self);
-}
-
-macro_rules! stream {
-    ($listener:ty, $stream:ty) => {
-        impl Listener for $listener {
-            fn accept_one(&self) -> io::Result<Arc<dyn Stream>> {
-                Ok(Arc::new(self.accept()?.0))
-            }
-        }
-
-        impl Stream for $stream {
-            fn prepare(&self, idle: Option<Duration>) -> io::Result<()> {
-                self.set_nonblocking(false)?;
-                self.set_write_timeout(Some(WRITE_PATIENCE))?;
-                self.set_read_timeout(idle)
-            }
-
-            fn read_some(&self, buffer: &mut [u8]) -> io::Result<usize> {
-                let mut stream = self;
-                stream.read(buffer)
-            }
-
-            #[cfg(any(feature = "http", feature = "tls"))]
-            fn write_some(&self, bytes: &[u8]) -> io::Result<usize> {
-                let mut stream = self;
-                io::Write::write(&mut stream, bytes)
-            }
-
-            fn close(&self) {
-                // Fails when the client was faster.
-                let _ = self.shutdown(Shutdown::Both);
-            }
-        }
-    };
-}
-
-stream!(TcpListener, TcpStream);
-#[cfg(unix)]
-stream!(UnixListener, UnixStream);
-
 /// What a listener's thread needs.
 struct Server {
     connections: Arc<Connections>,
@@ -381,7 +324,7 @@ impl Server {
         spawn("metlog-client", move || {
             // Dropped after the reading has ended and everything was handed over.
             let _leave_at_end = entry;
-            let mut plain = Plain { stream, deadline: None };
+            let mut plain = Plain::over(stream);
             #[cfg(feature = "tls")]
             if let Some(tls) = tls {
                 return match tls.accept(plain) {
@@ -397,60 +340,6 @@ impl Server {
             talk(&mut plain, intake, &stop, &input);
         })
         .map(drop)
-    }
-}
-
-/// A connection, as something that can be read and written.
-pub(super) struct Plain {
-    stream: Arc<dyn Stream>,
-    /// No read waits beyond it.
-    deadline: Option<Instant>,
-}
-
-impl Plain {
-    #[cfg(feature = "tls")]
-    pub(super) fn set_deadline(
-        &mut self,
-        deadline: Option<Instant>,
-        idle: Option<Duration>,
-    ) -> io::Result<()> {
-        self.deadline = deadline;
-        self.stream.prepare(idle)
-    }
-
-    #[cfg(feature = "http")]
-    pub(super) fn set_patience(&mut self, patience: Duration) -> io::Result<()> {
-        self.stream.prepare(Some(patience))
-    }
-}
-
-impl Read for Plain {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Some(deadline) = self.deadline {
-            match deadline.saturating_duration_since(Instant::now()) {
-                Duration::ZERO => return Err(ErrorKind::TimedOut.into()),
-                left => self.stream.prepare(Some(left))?,
-            }
-        }
-        self.stream.read_some(buffer)
-    }
-}
-
-#[cfg(any(feature = "http", feature = "tls"))]
-impl io::Write for Plain {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.write_some(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-#[cfg(feature = "http")]
-impl http::Conversation for Plain {
-    fn set_patience(&mut self, patience: Duration) -> io::Result<()> {
-        Plain::set_patience(self, patience)
     }
 }
 

@@ -29,6 +29,7 @@
 //! ```
 
 mod config;
+mod connection;
 mod counters;
 mod decode;
 mod dispatch;

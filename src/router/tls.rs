@@ -14,7 +14,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 use super::config::ServerFiles;
-use super::input::Plain;
+use super::connection::Plain;
 
 /// How long a client may take to agree on a key.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);

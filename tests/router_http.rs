@@ -151,6 +151,9 @@ fn what_is_too_long_is_refused_with_413_after_it_was_read_and_a_bomb_is_not_unpa
         assert_eq!(ask(&mut stream, &post(&body, headers)).0, 413);
     }
     assert_eq!(ask(&mut stream, &post(message(1).as_bytes(), "")).0, 200);
+    let chunk = format!("1388\r\n{}\r\n", "\n".repeat(0x1388));
+    let chunks = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n", chunk.repeat(3));
+    assert_eq!(ask(&mut stream, chunks.as_bytes()).0, 413);
     assert_eq!(payloads(&capture), ["1"]);
 }
 
@@ -170,6 +173,9 @@ fn a_client_with_a_bad_request_is_told_and_the_next_client_is_served() {
         let mut stream = connect(&router);
         assert_eq!(ask(&mut stream, request.as_bytes()).0, status, "{request:?}");
     }
+    // Its answer reaches a client that goes on sending.
+    let long = format!("POST / HTTP/1.1\r\n\r\n{}", "x".repeat(500_000));
+    assert_eq!(ask(&mut connect(&router), long.as_bytes()).0, 411);
     let endless = format!("POST / HTTP/1.1\r\n{}", "X-More: and more\r\n".repeat(3_000));
     let mut stream = connect(&router);
     assert_eq!(ask(&mut stream, endless.as_bytes()).0, 431);

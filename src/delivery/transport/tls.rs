@@ -47,13 +47,7 @@ impl Tls {
         framing: Framing,
         files: &TlsFiles,
     ) -> Result<Self, AddressError> {
-        let unusable = |problem| AddressError::unusable(address, problem, trust::ACCEPTED);
-        let config = Trust::read(files).and_then(|trust| trust.client_config()).map_err(unusable)?;
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
-            AddressError::unusable(address, format!("host {host:?}"), "a name or an IP address")
-        })?;
-        let tcp = Connector::to(host, port);
-        Ok(Stream::new(TlsConnector { tcp, config: Arc::new(config), name, begun: None }, framing))
+        Ok(Stream::new(TlsConnector::to(address, (host, port), files)?, framing))
     }
 }
 
@@ -99,6 +93,16 @@ impl Connect for TlsConnector {
 }
 
 impl TlsConnector {
+    fn to(address: &Address, (host, port): (&str, u16), files: &TlsFiles) -> Result<Self, AddressError> {
+        let unusable = |problem| AddressError::unusable(address, problem, trust::ACCEPTED);
+        let config = Trust::read(files).and_then(|trust| trust.client_config()).map_err(unusable)?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+            AddressError::unusable(address, format!("host {host:?}"), "a name or an IP address")
+        })?;
+        let tcp = Connector::to(host, port);
+        Ok(TlsConnector { tcp, config: Arc::new(config), name, begun: None })
+    }
+
     fn begin(&mut self, deadline: Instant) -> io::Result<Begun> {
         let tcp = self.tcp.connect(deadline)?;
         let tls = ClientConnection::new(Arc::clone(&self.config), self.name.clone()).map_err(failed)?;

@@ -142,9 +142,6 @@ impl Client<'_> {
         let mut deadline = Instant::now() + idle;
         let mut has_begun = false;
         loop {
-            // Some clients end their bodies with a newline that they do not count.
-            let blank = self.unread.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-            self.unread.drain(..blank);
             if !has_begun && !self.unread.is_empty() {
                 has_begun = true;
                 deadline = Instant::now() + HEAD_TIME;

@@ -28,10 +28,13 @@ fn listening(directory: &Directory) -> (TcpListener, Arc<ServerConfig>, Tls) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let address = format!("tls://localhost:{port}?ca={}", path.display());
+    (listener, Arc::new(server), Stream::new(connector(&address), Framing::Newline))
+}
+
+fn connector(address: &str) -> TlsConnector {
     let address: Address = address.parse().unwrap();
-    let Address::Tls { host, port, framing, tls } = &address else { panic!("{address}") };
-    let client = Tls::to(&address, (host, *port), *framing, tls).unwrap();
-    (listener, Arc::new(server), client)
+    let Address::Tls { host, port, tls, .. } = &address else { panic!("{address}") };
+    TlsConnector::to(&address, (host, *port), tls).unwrap()
 }
 
 fn accepted(listener: &TcpListener, server: Arc<ServerConfig>) -> StreamOwned<ServerConnection, TcpStream> {
@@ -190,4 +193,25 @@ fn a_peer_that_speaks_no_tls_is_down_and_gets_no_message() {
     drop(transport);
     let read = peer.join().unwrap();
     assert!(read[0] == 0x16 && !read.windows(6).any(|window| window == b"secret"));
+}
+
+#[test]
+fn an_end_without_a_goodbye_is_an_end_however_often_it_is_asked_for() {
+    let directory = Directory::new();
+    let (listener, server, _) = listening(&directory);
+    let address = format!(
+        "tls://localhost:{}?ca={}",
+        listener.local_addr().unwrap().port(),
+        directory.file("cert").display()
+    );
+    let peer = std::thread::spawn(move || {
+        let mut peer = accepted(&listener, server);
+        peer.flush().unwrap();
+    });
+    let mut socket = connector(&address).connect(soon()).unwrap();
+    peer.join().unwrap();
+    socket::wait(&socket, Ready::Read, soon()).unwrap();
+    for _ in 0..3 {
+        assert_eq!(socket.read(&mut [0; 100]).unwrap(), 0);
+    }
 }

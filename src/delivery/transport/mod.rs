@@ -10,6 +10,8 @@ mod file;
 #[cfg(feature = "http")]
 mod http;
 mod resolve;
+#[cfg(target_os = "linux")]
+mod segments;
 mod socket;
 pub(crate) mod stdio;
 mod stream;

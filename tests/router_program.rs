@@ -141,6 +141,13 @@ fn running_out_of_file_descriptors_neither_ends_it_nor_makes_it_spin() {
         (0..40).map(|_| TcpStream::connect(&address).expect("the kernel connects")).collect();
     program.send(MESSAGE);
     assert!(line(&mut program.stdout).contains("it broke"));
+    // The message may be faster than the connections.
+    let descriptors = format!("/proc/{}/fd", program.child.id());
+    let begun = std::time::Instant::now();
+    while std::fs::read_dir(&descriptors).is_ok_and(|open| open.count() < 20) {
+        assert!(begun.elapsed().as_secs() < 30, "it has descriptors left");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
     drop(clients);
     let report = program.terminate(Signal::Terminate);
     let (_, errors) = report.split_once(", errors ").expect("failed accepts are counted");

@@ -39,15 +39,17 @@
 //!
 //! | router | delivered means | lost without notice when |
 //! |---|---|---|
-//! | `udp://` | the kernel took the datagram | nobody listens, or the receiver's buffer is full |
-//! | `tcp://`, `unix://` | the kernel took the bytes | the connection breaks with bytes still in its buffers |
+//! | `udp://` | the kernel took the datagram, and nobody refused it | the receiver's buffer is full, or the network drops it |
+//! | `tcp://` | the peer's kernel has acknowledged it | the peer dies before it has read it |
+//! | `unix://` | the peer has read it | the peer dies with it in hand |
 //! | `tls://` | as `tcp://`, of the encrypted bytes | the same |
 //! | `http://`, `https://` | the receiver answered 200 to 299 | the receiver was wrong to say so |
 //! | `unixgram://` | it is in the receiver's buffer | the receiver dies with it unread |
 //! | `file://`, `stdout:` | the kernel has the bytes | the machine stops before they are on disk |
 //!
-//! A batch whose connection breaks while it is being sent is sent again, whole, on the next one: the receiver may
-//! see some of its messages twice. While a router is down, messages wait in the queue; when that is full,
+//! What a connection has not confirmed when it breaks is sent again on the next one: the receiver may see some messages
+//! twice, and knows them if they have [ids](Builder::message_ids). (Only Linux can say what is confirmed. Elsewhere what
+//! the kernel took counts as delivered.) While a router is down, messages wait in the queue; when that is full,
 //! [`WhenFull`] decides. Nothing survives `kill -9`.
 //!
 //! Returning from `main`, [`std::process::exit`], a panic, and dropping the [`Guard`] all deliver what is queued,

@@ -10,6 +10,8 @@ mod datagram;
 mod faulty;
 mod file;
 mod resolve;
+#[cfg(target_os = "linux")]
+mod segments;
 mod socket;
 pub(crate) mod stdio;
 mod stream;

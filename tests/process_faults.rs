@@ -47,6 +47,13 @@ fn sigpipe() {
         drop(unix.accept());
         guard.stats().destinations.iter().all(|one| one.failures >= 3)
     });
+    let stats = guard.finish();
+    assert_balanced(&stats);
+    for (name, count) in
+        [("emitted", stats.emitted), ("delivered", stats.delivered), ("lost", stats.lost.total())]
+    {
+        child::say(name, count);
+    }
     child::say("alive", "yes");
 }
 
@@ -54,14 +61,10 @@ fn sigpipe() {
 fn a_program_with_the_default_of_sigpipe_lives_when_its_routers_close_in_the_middle() {
     let ended = child::run(child::command("child", "SIGPIPE kills", ""));
     assert_eq!((ended.status.code(), ended.said("alive")), (Some(0), "yes"), "{ended:#?}");
-    fault_report::record(
-        "SIGPIPE at its default, peers that close (TCP, Unix)",
-        "the process lives",
-        5_000,
-        0,
-        &[],
-        0,
-    );
+    let [emitted, delivered, lost] =
+        ["emitted", "delivered", "lost"].map(|name| ended.said(name).parse::<u64>().expect("a number"));
+    let (fault, promise) = ("SIGPIPE at its default, peers that close (TCP, Unix)", "the process lives");
+    fault_report::record(fault, promise, emitted, delivered, &[("at the end, both routers gone", lost)], 0);
 }
 
 /// No thread can be had: an error that says so, and no panic.

@@ -6,6 +6,8 @@
 pub(crate) mod capture;
 mod cursor;
 mod datagram;
+#[cfg(all(test, unix))]
+mod faulty;
 mod file;
 #[cfg(feature = "http")]
 mod http;

@@ -147,6 +147,8 @@ fn write(socket: &mut impl StreamSocket, batch: &mut Batch, deadline: Instant) -
             Ok(count) => batch.wrote(count),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(socket, batch, deadline)?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // The kernel is short of memory for a moment, and will not say when it no longer is.
+            Err(error) if socket::is_short_of_memory(&error) => socket::nap(deadline)?,
             Err(error) => return Err(socket::as_down(error)),
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! udp, unixgram ───────────── datagram ─┐                 ┌─ queue ─ console
-//! tcp, unix ── connection ── splitter ──┴ decode ─ routes ┼─ queue ─ file
+//! tcp, unix ── connection ── splitter ──┤ decode ─ routes ┼─ queue ─ file
+//! http ─────── connection ── lines ─────┘                 │
 //!                                                         └─ queue ─ function
 //!   one thread for each socket and connection               one thread for each output
 //! ```
@@ -28,13 +29,19 @@
 //! ```
 
 mod config;
+mod connection;
 mod counters;
 mod decode;
 mod dispatch;
+mod duplicates;
+#[cfg(feature = "http")]
+mod http;
 mod input;
 mod matcher;
 mod output;
 mod stop;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::fmt;
 use std::io;
@@ -51,6 +58,7 @@ pub use output::{Capture, Color, Output};
 
 use counters::{InputState, TypeCounters};
 use dispatch::Dispatch;
+use duplicates::Seen;
 use input::{Bound, Connections};
 use output::{Queue, Running};
 use stop::Stop;
@@ -90,6 +98,8 @@ impl Router {
                 outputs,
                 types: TypeCounters::default(),
                 unrouted: AtomicU64::new(0),
+                seen: Seen::default(),
+                duplicates: AtomicU64::new(0),
             }),
             inputs: bound.iter().map(|bound| Arc::clone(&bound.state)).collect(),
             connections: Arc::default(),
@@ -126,6 +136,7 @@ impl Router {
             malformed,
             types: self.dispatch.types.counters(),
             unrouted: self.dispatch.unrouted.load(Relaxed),
+            duplicates: self.dispatch.duplicates.load(Relaxed),
             inputs,
             outputs: self.dispatch.outputs.iter().map(|(_, queue)| queue.state.counters()).collect(),
         }

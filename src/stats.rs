@@ -31,11 +31,18 @@ pub enum LossReason {
     Lagging,
     /// The background thread failed (a panic in a user's transport, or no thread could be had).
     WorkerFailed,
+    /// The spool's disk or its quota was full: an old message made room for a new one
+    /// ([`WhenFull::DropOldest`](crate::WhenFull::DropOldest)), or the program ended and the disk took no more.
+    SpoolFull,
+    /// It waited in the spool for longer than the greatest age.
+    SpoolExpired,
+    /// The spool's file was damaged where it stood, or removed.
+    SpoolDamaged,
 }
 
 impl LossReason {
     /// Every reason there is.
-    pub const ALL: [LossReason; 10] = [
+    pub const ALL: [LossReason; 13] = [
         LossReason::QueueFull,
         LossReason::Shed,
         LossReason::Recursive,
@@ -46,6 +53,9 @@ impl LossReason {
         LossReason::Unreachable,
         LossReason::Lagging,
         LossReason::WorkerFailed,
+        LossReason::SpoolFull,
+        LossReason::SpoolExpired,
+        LossReason::SpoolDamaged,
     ];
 
     /// The name in reports and `metlog.loss` messages: `queue_full`, `shed`, `recursive`, ...
@@ -61,6 +71,9 @@ impl LossReason {
             LossReason::Unreachable => "unreachable",
             LossReason::Lagging => "lagging",
             LossReason::WorkerFailed => "worker_failed",
+            LossReason::SpoolFull => "spool_full",
+            LossReason::SpoolExpired => "spool_expired",
+            LossReason::SpoolDamaged => "spool_damaged",
         }
     }
 }
@@ -169,6 +182,10 @@ pub(crate) struct Counters {
     turned_away: AtomicLosses,
     /// Messages the worker made itself.
     own: AtomicU64,
+    /// Messages of earlier runs that were found in the spool.
+    inherited: AtomicU64,
+    /// Messages in the spool, those excepted that are being sent.
+    spooled: AtomicU64,
     lost: AtomicLosses,
     pub(crate) truncated: AtomicU64,
     destinations: OnceLock<Vec<Arc<DestinationCounters>>>,
@@ -220,6 +237,11 @@ impl DestinationCounters {
         self.lost.add(reason, count);
     }
 
+    /// Whether the last attempt to send has failed.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Notes what went wrong, or that nothing does any more.
     pub(crate) fn note(&self, problem: Option<String>) {
         self.failures.fetch_add(u64::from(problem.is_some()), Ordering::Relaxed);
@@ -254,6 +276,39 @@ impl Counters {
     /// A message was made by the worker itself.
     pub(crate) fn emit_own(&self) {
         self.own.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Messages of earlier runs were found in the spool.
+    #[cfg(feature = "spool")]
+    pub(crate) fn inherit(&self, count: u64) {
+        self.inherited.fetch_add(count, Ordering::Relaxed);
+        self.spool(count);
+    }
+
+    /// Messages were put on disk, or are left there.
+    #[cfg(feature = "spool")]
+    pub(crate) fn spool(&self, count: u64) {
+        self.spooled.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Messages were read from disk, and are on their way again.
+    #[cfg(feature = "spool")]
+    pub(crate) fn unspool(&self, count: u64) {
+        self.spooled.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Messages that were on disk are lost to every destination.
+    #[cfg(feature = "spool")]
+    pub(crate) fn lose_spooled(&self, reason: LossReason, count: u64) {
+        // In this order: in between they are on their way.
+        self.unspool(count);
+        self.lose(reason, count);
+    }
+
+    /// Messages of earlier runs, and messages in the spool.
+    pub(crate) fn on_disk(&self) -> (u64, u64) {
+        let spooled = self.spooled.load(Ordering::Relaxed);
+        (self.inherited.load(Ordering::Relaxed), spooled)
     }
 
     pub(crate) fn emitted_elsewhere(&self) -> u64 {

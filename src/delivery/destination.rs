@@ -149,7 +149,7 @@ impl Destination {
 
 /// A word on stderr, or none: delivery must not wait for a reader there who has stopped reading, nor for a thread of
 /// the program that does, nor end, like `eprintln!`, when there is none any more.
-fn complain(problem: fmt::Arguments<'_>) {
+pub(super) fn complain(problem: fmt::Arguments<'_>) {
     stdio::say(&format!("tracing-metlog: {problem}\n"));
 }
 

@@ -9,5 +9,7 @@ pub(crate) mod destination;
 pub(crate) mod encode;
 pub(crate) mod framing;
 pub(crate) mod outlet;
+#[cfg(feature = "spool")]
+pub(crate) mod spool;
 pub(crate) mod transport;
 pub(crate) mod worker;

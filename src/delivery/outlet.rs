@@ -269,6 +269,16 @@ impl Outlet {
         }
     }
 
+    /// Whether the last attempt to send has failed.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.counters.is_failing()
+    }
+
+    /// Whether everything that was put in here is settled.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.has_settled(self.taken)
+    }
+
     /// Whether it makes no sense to wait for the destination any longer, while closing.
     pub(crate) fn is_hopeless(&self) -> bool {
         match &self.way {

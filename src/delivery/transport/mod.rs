@@ -12,7 +12,7 @@ mod socket;
 pub(crate) mod stdio;
 mod stream;
 #[cfg(test)]
-mod support;
+pub(super) mod support;
 mod tcp;
 mod udp;
 #[cfg(unix)]

@@ -7,10 +7,11 @@ use crossbeam_utils::CachePadded;
 use super::Chunk;
 
 /// What is under a lane's lock.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) index: usize,
-    pub(crate) chunk: Option<Chunk>,
+    /// What records are appended to; [`Chunk::none`] before the first record and after the worker took it.
+    pub(crate) chunk: Chunk,
     /// The worker waits to be called.
     pub(crate) armed: bool,
     /// Nothing is taken any more. A closed lane has no chunk.
@@ -30,7 +31,10 @@ impl Lanes {
         const MOST: usize = 64;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let count = (processors * PER_PROCESSOR).next_power_of_two().min(MOST);
-        let lane = |index| CachePadded::new(Mutex::new(Lane { index, ..Lane::default() }));
+        let lane = |index| {
+            let chunk = Chunk::none();
+            CachePadded::new(Mutex::new(Lane { index, chunk, armed: false, closed: false, emitted: 0 }))
+        };
         Lanes { lanes: (0..count).map(lane).collect() }
     }
 

@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
 use crate::capture::record::MAX_RECORD;
-use crate::capture::thread;
 use crate::stats::{Counters, LossReason};
 use lane::{Lane, Lanes};
 
@@ -64,9 +63,20 @@ impl Chunk {
         Chunk { bytes, messages: 0, lane: 0 }
     }
 
+    /// What stands where there is no chunk: it has no memory, and so no room for any record.
+    const fn none() -> Chunk {
+        Chunk { bytes: Vec::new(), messages: 0, lane: 0 }
+    }
+
+    fn is_none(&self) -> bool {
+        self.bytes.capacity() == 0
+    }
+
+    /// Whether the record fits into the memory there is. The same comparison as the vector's own, which the compiler
+    /// then leaves out.
     #[inline]
     fn has_room(&self, length: usize) -> bool {
-        self.bytes.len() + length <= CHUNK_BYTES
+        length <= self.bytes.capacity().wrapping_sub(self.bytes.len())
     }
 
     #[inline]
@@ -192,19 +202,19 @@ impl Queue {
         (queue, called)
     }
 
-    /// Takes a record that makes `messages` messages of this severity, or counts why not. Not to be called in a
-    /// forked child: a lane may be locked there for ever.
+    /// Takes a record of this thread that makes `messages` messages of this severity, or counts why not. Not to be
+    /// called in a forked child: a lane may be locked there for ever.
     #[inline(always)]
-    pub(crate) fn push(&self, record: &[u8], severity: u8, messages: u64) {
+    pub(crate) fn push(&self, thread: usize, record: &[u8], severity: u8, messages: u64) {
         if severity >= SHED_SEVERITY && self.shedding.load(Ordering::Relaxed) && self.is_shed() {
             return self.counters.turned_away(LossReason::Shed, messages);
         }
-        let mut lane = self.lanes.of(thread::index());
-        match &mut lane.chunk {
-            Some(chunk) if chunk.has_room(record.len()) => chunk.append(record, messages),
-            _ => return self.push_to_fresh_chunk(lane, record, messages),
+        let mut lane = self.lanes.of(thread);
+        // A lane that is armed or closed has no chunk: see `arm` and `close`.
+        if !lane.chunk.has_room(record.len()) {
+            return self.push_to_fresh_chunk(lane, record, messages);
         }
-        // A lane that is armed has no chunk: see `arm`.
+        lane.chunk.append(record, messages);
         lane.emitted += messages;
     }
 
@@ -250,15 +260,15 @@ impl Queue {
     fn start(&self, lane: &mut Lane, mut chunk: Chunk, record: &[u8], messages: u64) {
         chunk.lane = lane.index;
         chunk.append(record, messages);
-        lane.chunk = Some(chunk);
+        lane.chunk = chunk;
         lane.emitted += messages;
     }
 
     /// Hands the lane's chunk over. Under the lane's lock, so that its chunks stay in order.
     fn seal(&self, lane: &mut Lane) {
-        if let Some(chunk) = lane.chunk.take() {
+        if !lane.chunk.is_none() {
             // There is room for every chunk there is; only a queue without a worker is disconnected.
-            let _ = self.full.0.try_send(chunk);
+            let _ = self.full.0.try_send(std::mem::replace(&mut lane.chunk, Chunk::none()));
         }
     }
 
@@ -311,23 +321,20 @@ impl Queue {
                 chunk.map(|chunk| self.give_back(chunk)).ok();
                 return Err(LossReason::Closed);
             }
-            match (&mut lane.chunk, chunk) {
+            if lane.chunk.has_room(record.len()) {
                 // Another thread of this lane got one meanwhile.
-                (Some(open), chunk) if open.has_room(record.len()) => {
-                    open.append(record, messages);
-                    lane.emitted += messages;
-                    chunk.map(|chunk| self.give_back(chunk)).ok();
-                    return Ok(());
-                }
-                (_, Ok(chunk)) => {
-                    self.seal(&mut lane);
-                    self.start(&mut lane, chunk, record, messages);
-                    return Ok(());
-                }
-                (_, Err(_)) if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
-                    return Err(LossReason::QueueFull)
-                }
-                (_, Err(_)) => {}
+                lane.chunk.append(record, messages);
+                lane.emitted += messages;
+                chunk.map(|chunk| self.give_back(chunk)).ok();
+                return Ok(());
+            }
+            if let Ok(chunk) = chunk {
+                self.seal(&mut lane);
+                self.start(&mut lane, chunk, record, messages);
+                return Ok(());
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Err(LossReason::QueueFull);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The account: every counter, every reason a message can be lost for, and the report about losses.
 //!
-//! `emitted = delivered + Σ lost[reason] + pending` holds at any time, for every destination.
+//! `emitted = delivered + Σ lost[reason] + pending` holds at any time, for every destination. With a spool it is
+//! `emitted + inherited = delivered + Σ lost[reason] + spooled + pending`.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -128,19 +129,25 @@ impl fmt::Display for Losses {
 
 /// The account at one moment; from [`Guard::stats`](crate::Guard::stats).
 ///
-/// `emitted == delivered + lost.total() + pending`. With several destinations every one has an account of its own
+/// `emitted == delivered + lost.total() + pending`, and with a spool
+/// `emitted + inherited == delivered + lost.total() + spooled + pending`. With several destinations every one has an account of its own
 /// in [`destinations`](Stats::destinations), and the figures here are those of the one that has got most.
 ///
-/// Prints as `emitted 12 = delivered 10 + lost 2 (queue_full 2) + pending 0`.
+/// Prints as `emitted 12 = delivered 10 + lost 2 (queue_full 2) + pending 0`; with messages in a spool as
+/// `emitted 12 + inherited 5 = delivered 10 + lost 2 (queue_full 2) + spooled 5 + pending 0`.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {
     /// Messages the program made that passed the filters.
     pub emitted: u64,
+    /// Messages of earlier runs that were found in the spool.
+    pub inherited: u64,
     /// Messages that have arrived, as far as the transport can tell: see the guarantees in the README.
     pub delivered: u64,
     /// Messages that will not arrive, by reason.
     pub lost: Losses,
+    /// Messages that wait in the spool, on disk. Those that are being sent from it are `pending`.
+    pub spooled: u64,
     /// Messages on their way.
     pub pending: u64,
     /// Messages that were cut to fit, and marked `truncated`.
@@ -151,8 +158,16 @@ pub struct Stats {
 
 impl fmt::Display for Stats {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Stats { emitted, delivered, lost, pending, .. } = self;
-        write!(formatter, "emitted {emitted} = delivered {delivered} + lost {lost} + pending {pending}")
+        let Stats { emitted, inherited, delivered, lost, spooled, pending, .. } = self;
+        write!(formatter, "emitted {emitted}")?;
+        if *inherited > 0 {
+            write!(formatter, " + inherited {inherited}")?;
+        }
+        write!(formatter, " = delivered {delivered} + lost {lost}")?;
+        if inherited + spooled > 0 {
+            write!(formatter, " + spooled {spooled}")?;
+        }
+        write!(formatter, " + pending {pending}")
     }
 }
 
@@ -341,11 +356,13 @@ impl Counters {
         let turned_away = self.turned_away.read();
         let lost_before = self.lost.read().plus(&turned_away);
         let settled: Vec<_> = self.destinations().iter().map(|one| one.read(&lost_before)).collect();
+        let (inherited, spooled) = self.on_disk();
         let emitted = turned_away.total() + self.own.load(Ordering::Relaxed) + in_lanes();
+        let taken_on = (emitted + inherited).saturating_sub(spooled);
         let destinations: Vec<_> = settled
             .into_iter()
             .map(|one| DestinationStats {
-                pending: emitted.saturating_sub(one.delivered + one.lost.total()),
+                pending: taken_on.saturating_sub(one.delivered + one.lost.total()),
                 ..one
             })
             .collect();
@@ -353,15 +370,26 @@ impl Counters {
         match destinations.iter().max_by_key(|one| one.delivered).cloned() {
             Some(best) => Stats {
                 emitted,
+                inherited,
                 delivered: best.delivered,
                 lost: best.lost,
+                spooled,
                 pending: best.pending,
                 truncated,
                 destinations,
             },
             None => {
-                let pending = emitted.saturating_sub(lost_before.total());
-                Stats { emitted, delivered: 0, lost: lost_before, pending, truncated, destinations }
+                let pending = taken_on.saturating_sub(lost_before.total());
+                Stats {
+                    emitted,
+                    inherited,
+                    delivered: 0,
+                    lost: lost_before,
+                    spooled,
+                    pending,
+                    truncated,
+                    destinations,
+                }
             }
         }
     }

@@ -128,6 +128,13 @@ impl Destination {
         self.failing_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
+    /// Takes the batch away, with what is not settled of it: somebody else will see to it.
+    pub(crate) fn take_back(&mut self) -> Batch {
+        let batch = std::mem::take(&mut self.batch);
+        self.settle();
+        batch
+    }
+
     /// What is left is lost; `more` messages never got here.
     pub(crate) fn give_up(&mut self, more: u64) {
         while !self.batch.is_empty() {

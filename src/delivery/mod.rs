@@ -11,5 +11,8 @@ pub(crate) mod framing;
 pub(crate) mod outlet;
 #[cfg(feature = "spool")]
 pub(crate) mod spool;
+#[cfg(not(feature = "spool"))]
+#[path = "no_spool.rs"]
+pub(crate) mod spool;
 pub(crate) mod transport;
 pub(crate) mod worker;

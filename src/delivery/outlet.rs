@@ -269,6 +269,15 @@ impl Outlet {
         }
     }
 
+    /// Takes back what is not settled: the number of messages, each given to `each`. Nothing from a destination on a
+    /// thread of its own.
+    pub(crate) fn take_back(&mut self, each: impl FnMut(&[u8])) -> u64 {
+        let Way::Here(destination, _) = &mut self.way else { return 0 };
+        let batch = destination.take_back();
+        batch.frames().map(|frame| self.framing.message(frame)).for_each(each);
+        batch.len() as u64
+    }
+
     /// Whether the last attempt to send has failed.
     pub(crate) fn is_failing(&self) -> bool {
         self.counters.is_failing()

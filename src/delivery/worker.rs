@@ -1,7 +1,7 @@
 //! The background thread: takes chunks, merges the lanes, encodes, and sees to it that batches are sent.
 //!
-//! In: chunks of records, and calls (flush, close). Out: messages into outlets, loss reports as messages. Lost
-//! here: at the end of the program, what no destination took in time (`unreachable`).
+//! In: chunks of records, and calls (flush, close). Out: messages into outlets or the spool, loss reports as messages.
+//! Lost here: at the end of the program, what neither a destination nor the spool took in time (`unreachable`).
 //!
 //! While messages flow it comes by every millisecond, so that no caller pays for waking it; when none do it comes
 //! by less and less often, and after a second asks to be called and sleeps.
@@ -17,6 +17,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::encode::json::JsonEncoder;
 use super::outlet::Outlet;
+use super::spool::Spool;
 use crate::capture::record::{self, Record};
 use crate::capture::thread as own_thread;
 use crate::message::Severity;
@@ -46,6 +47,13 @@ pub(crate) struct Worker {
     calls: Receiver<Call>,
     encoder: JsonEncoder,
     outlets: Vec<Outlet>,
+    spool: Option<Spool>,
+    /// The next messages go to the spool.
+    is_aside: bool,
+    /// A batch of new messages was sent: the next one is the spool's.
+    is_spools_turn: bool,
+    /// Messages encoded, ever.
+    encoded: u64,
     message: Vec<u8>,
     chunks: Vec<Chunk>,
     /// Chunks taken, ever.
@@ -55,6 +63,19 @@ pub(crate) struct Worker {
     flushes: Vec<PendingFlush>,
     losses: LossWatch,
     reported_at: Option<Instant>,
+}
+
+/// Where the worker takes messages to in one visit, and from where.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// New ones to the destinations.
+    Outlets,
+    /// New ones to the spool.
+    Spool,
+    /// Those of the spool to the destinations.
+    FromSpool,
+    /// None: the queue keeps them.
+    Nowhere,
 }
 
 /// A flush that is not complete yet: first the chunks of its time must be taken, then their messages settled.
@@ -89,12 +110,17 @@ impl Worker {
         calls: Receiver<Call>,
         encoder: JsonEncoder,
         outlets: Vec<Outlet>,
+        spool: Option<Spool>,
     ) -> io::Result<()> {
         let worker = Worker {
             queue,
             calls,
             encoder,
             outlets,
+            spool,
+            is_aside: false,
+            is_spools_turn: true,
+            encoded: 0,
             message: Vec::new(),
             chunks: Vec::new(),
             taken: 0,
@@ -114,6 +140,7 @@ impl Worker {
         if catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
             let now = Instant::now();
             self.outlets.iter_mut().for_each(|outlet| outlet.close(now, 0));
+            self.spool.iter_mut().for_each(Spool::close);
         }
     }
 
@@ -136,10 +163,99 @@ impl Worker {
 
     /// Does what there is to do. Whether messages moved.
     fn visit(&mut self) -> bool {
-        let moved = self.outlets.iter().any(Outlet::has_room) && self.take_and_encode();
+        self.tend_spool();
+        let moved = match self.way() {
+            Way::Outlets => self.take_and_encode() || self.pass_turn(),
+            Way::Spool => self.set_aside(),
+            Way::FromSpool => self.send_from_spool(),
+            Way::Nowhere => false,
+        };
         self.outlets.iter_mut().for_each(Outlet::send);
         self.complete_flushes();
         moved
+    }
+
+    /// What to do next. New messages go to the spool when no destination answers, or when none has room and the queue
+    /// fills. When one answers, batches of new messages and of the spool take turns, so that neither starves the other.
+    fn way(&self) -> Way {
+        let has_room = self.outlets.iter().any(Outlet::has_room);
+        let Some(spool) = &self.spool else { return if has_room { Way::Outlets } else { Way::Nowhere } };
+        let all_fail = self.outlets.iter().all(Outlet::is_failing);
+        if has_room && !spool.is_sending() {
+            // A batch of the spool is sent alone, so that all of it is known to be on disk.
+            let is_clear = self.outlets.iter().any(Outlet::is_settled);
+            match spool.has_backlog() {
+                true if is_clear && (self.is_spools_turn || all_fail) => return Way::FromSpool,
+                true if self.is_spools_turn && !all_fail && !self.queue.is_low() => return Way::Nowhere,
+                _ if !all_fail => return Way::Outlets,
+                _ => {}
+            }
+        }
+        match (all_fail || self.queue.is_low()) && spool.has_room() {
+            true => Way::Spool,
+            false => Way::Nowhere,
+        }
+    }
+
+    /// Tells the spool what has arrived and what has not.
+    fn tend_spool(&mut self) {
+        let Some(spool) = &mut self.spool else { return };
+        if spool.is_sending() {
+            let outlets = &self.outlets;
+            let some_have_it = outlets.iter().any(Outlet::is_settled);
+            if some_have_it && outlets.iter().all(|outlet| outlet.is_settled() || outlet.is_failing()) {
+                spool.confirm();
+                self.is_spools_turn = false;
+            }
+        } else if let [only] = &mut self.outlets[..] {
+            if only.is_failing() && !only.is_settled() && spool.has_room() {
+                only.take_back(|message| spool.put(message));
+            }
+        }
+        spool.tick();
+    }
+
+    /// Takes the next chunks and encodes them into the spool. `false` when there were none.
+    fn set_aside(&mut self) -> bool {
+        self.is_aside = true;
+        let moved = self.take_and_encode();
+        self.is_aside = false;
+        self.spool.iter_mut().for_each(Spool::write);
+        moved
+    }
+
+    /// No new messages are there: the spool need not wait for some.
+    fn pass_turn(&mut self) -> bool {
+        self.is_spools_turn = true;
+        self.way() == Way::FromSpool && self.send_from_spool()
+    }
+
+    /// Puts the next batch of the spool into the outlets. `false` when there is none.
+    fn send_from_spool(&mut self) -> bool {
+        let Some(spool) = &mut self.spool else { return false };
+        let outlets = &mut self.outlets;
+        self.is_spools_turn = false;
+        spool.read(|message| outlets.iter_mut().for_each(|outlet| outlet.put(message)))
+    }
+
+    /// Whether a destination that fails holds nothing but what the spool holds too.
+    fn all_is_on_disk(&self) -> bool {
+        let is_sending = self.spool.as_ref().is_some_and(Spool::is_sending);
+        is_sending && matches!(&self.outlets[..], [only] if only.is_failing())
+    }
+
+    /// At the end: what the only destination has not got goes to the spool, or stays there.
+    fn give_back_to_spool(&mut self, deadline: Instant) {
+        let (Some(spool), [only]) = (&mut self.spool, &mut self.outlets[..]) else { return };
+        only.finish_batch(deadline);
+        match spool.is_sending() {
+            true if only.is_settled() => spool.confirm(),
+            true => {
+                let left = only.take_back(|_| {});
+                spool.keep(left);
+            }
+            false => drop(only.take_back(|message| spool.put(message))),
+        }
     }
 
     /// Takes the next chunks and encodes them into the outlets' batches. `false` when there were none.
@@ -183,7 +299,7 @@ impl Worker {
                 None => lanes.push((chunk.lane, vec![&chunk.bytes])),
             }
         }
-        let before = self.outlets.first().map_or(0, Outlet::mark);
+        let before = self.encoded;
         while !lanes.is_empty() {
             let mut lane = lanes.swap_remove(earliest(&lanes));
             let until = lanes.iter().filter_map(|(_, rest)| record::time_of(rest.last()?)).min();
@@ -191,7 +307,7 @@ impl Worker {
                 lanes.push(lane);
             }
         }
-        let encoded = self.outlets.first().map_or(messages, Outlet::mark) - before;
+        let encoded = self.encoded - before;
         // Records are read as they were written; if ever one is not, it is counted.
         self.queue.counters.lose(LossReason::WorkerFailed, messages.saturating_sub(encoded));
     }
@@ -223,6 +339,13 @@ impl Worker {
     }
 
     fn put_message(&mut self) {
+        self.encoded += 1;
+        match &mut self.spool {
+            // What is being sent from the spool must not be mixed with anything else: it is on disk still.
+            Some(spool) if self.is_aside || spool.is_sending() => return spool.put(&self.message),
+            _ => {}
+        }
+        self.is_spools_turn = true;
         self.outlets.iter_mut().for_each(|outlet| outlet.put(&self.message));
     }
 
@@ -237,9 +360,10 @@ impl Worker {
     }
 
     fn pause(&mut self, moved: bool) -> Duration {
-        let has_room = self.outlets.iter().any(Outlet::has_room);
+        let has_room = self.way() != Way::Nowhere;
         let idle = if moved { self.pause_when_busy(has_room) } else { self.pause_when_idle(has_room) };
-        let due = self.outlets.iter().filter_map(Outlet::due).min();
+        let spool = self.spool.as_ref().and_then(Spool::due);
+        let due = self.outlets.iter().filter_map(Outlet::due).chain(spool).min();
         due.map_or(idle, |due| due.saturating_duration_since(Instant::now()).min(idle))
     }
 
@@ -274,6 +398,7 @@ impl Worker {
         let (waiting, stolen) = self.queue.handed_over();
         self.flushes.push(PendingFlush { done, chunks: self.taken + stolen + waiting as u64, marks: None });
         self.outlets.iter_mut().for_each(Outlet::hurry);
+        self.spool.iter_mut().for_each(Spool::hurry);
     }
 
     fn complete_flushes(&mut self) {
@@ -281,7 +406,8 @@ impl Worker {
             return;
         }
         let processed = self.taken + self.queue.handed_over().1;
-        let outlets = &self.outlets;
+        let all_is_on_disk = self.all_is_on_disk();
+        let (outlets, spool) = (&self.outlets, &mut self.spool);
         self.flushes.retain_mut(|flush| {
             // Nobody waits any more: the deadline is the caller's.
             if flush.done.is_alone() {
@@ -291,9 +417,10 @@ impl Worker {
                 flush.marks = Some(outlets.iter().map(Outlet::mark).collect());
             }
             let is_complete = flush.marks.as_ref().is_some_and(|marks| {
-                outlets.iter().zip(marks).all(|(outlet, &mark)| outlet.has_settled(mark))
+                all_is_on_disk || outlets.iter().zip(marks).all(|(outlet, &mark)| outlet.has_settled(mark))
             });
             if is_complete {
+                spool.iter_mut().for_each(Spool::sync);
                 flush.done.0.open();
             }
             !is_complete
@@ -348,17 +475,20 @@ impl Worker {
             self.report_losses_now();
         }
         let left = self.give_up_queue();
+        self.give_back_to_spool(deadline);
         let closing: Vec<_> =
             self.outlets.iter_mut().filter_map(|outlet| outlet.begin_close(deadline)).collect();
         self.outlets.iter_mut().for_each(|outlet| outlet.close(deadline, left));
         for done in closing {
             done.wait(deadline + GRACE);
         }
+        self.spool.iter_mut().for_each(Spool::close);
         self.flushes.clear();
     }
 
     /// Messages that are still queued, and will not be sent.
     fn give_up_queue(&mut self) -> u64 {
+        while self.spool.is_some() && self.set_aside() {}
         let mut left = 0;
         while let Some(chunk) = self.queue.take() {
             left += chunk.messages;

@@ -41,6 +41,9 @@ const CLOSING_PAUSE: Duration = Duration::from_millis(10);
 /// Chunks encoded at a time: bounds the memory of a batch.
 const CHUNKS_AT_A_TIME: usize = 4;
 
+/// How often the next chunks are set aside before calls are heard again: 16 MiB of records.
+const MOST_SET_ASIDE: usize = 64;
+
 /// The background thread's state.
 pub(crate) struct Worker {
     queue: Arc<Queue>,
@@ -166,7 +169,7 @@ impl Worker {
         self.tend_spool();
         let moved = match self.way() {
             Way::Outlets => self.take_and_encode() || self.pass_turn(),
-            Way::Spool => self.set_aside(),
+            Way::Spool => self.set_aside_all(),
             Way::FromSpool => self.send_from_spool(),
             Way::Nowhere => false,
         };
@@ -213,6 +216,22 @@ impl Worker {
             }
         }
         spool.tick();
+    }
+
+    /// Takes what is queued to the spool, as long as that is the way: a destination that stands still keeps this thread
+    /// for a while before it comes by again.
+    fn set_aside_all(&mut self) -> bool {
+        let mut moved = false;
+        for _ in 0..MOST_SET_ASIDE {
+            if !self.set_aside() {
+                break;
+            }
+            moved = true;
+            if self.way() != Way::Spool {
+                break;
+            }
+        }
+        moved
     }
 
     /// Takes the next chunks and encodes them into the spool. `false` when there were none.

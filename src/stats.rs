@@ -28,6 +28,9 @@ pub enum LossReason {
     TooLarge,
     /// The destination was down or refused it until the deadline of the shutdown.
     Unreachable,
+    /// It was written to the destination, which had not confirmed it by the deadline of the shutdown: it may have
+    /// arrived all the same.
+    Unconfirmed,
     /// One of several destinations fell too far behind, and its share of the memory was full.
     Lagging,
     /// The background thread failed (a panic in a user's transport, or no thread could be had).
@@ -43,7 +46,7 @@ pub enum LossReason {
 
 impl LossReason {
     /// Every reason there is.
-    pub const ALL: [LossReason; 13] = [
+    pub const ALL: [LossReason; 14] = [
         LossReason::QueueFull,
         LossReason::Shed,
         LossReason::Recursive,
@@ -52,6 +55,7 @@ impl LossReason {
         LossReason::InvalidMetric,
         LossReason::TooLarge,
         LossReason::Unreachable,
+        LossReason::Unconfirmed,
         LossReason::Lagging,
         LossReason::WorkerFailed,
         LossReason::SpoolFull,
@@ -70,6 +74,7 @@ impl LossReason {
             LossReason::InvalidMetric => "invalid_metric",
             LossReason::TooLarge => "too_large",
             LossReason::Unreachable => "unreachable",
+            LossReason::Unconfirmed => "unconfirmed",
             LossReason::Lagging => "lagging",
             LossReason::WorkerFailed => "worker_failed",
             LossReason::SpoolFull => "spool_full",
@@ -142,7 +147,7 @@ pub struct Stats {
     pub emitted: u64,
     /// Messages of earlier runs that were found in the spool.
     pub inherited: u64,
-    /// Messages that have arrived, as far as the transport can tell: see the guarantees in the README.
+    /// Messages that have arrived, confirmed as far as the transport can tell: see the guarantees in the README.
     pub delivered: u64,
     /// Messages that will not arrive, by reason.
     pub lost: Losses,
@@ -150,6 +155,8 @@ pub struct Stats {
     pub spooled: u64,
     /// Messages on their way.
     pub pending: u64,
+    /// Those of `pending` that are written and not confirmed yet. If the connection breaks they are written again.
+    pub unconfirmed: u64,
     /// Messages that were cut to fit, and marked `truncated`.
     pub truncated: u64,
     /// The account of each destination.
@@ -177,12 +184,14 @@ impl fmt::Display for Stats {
 pub struct DestinationStats {
     /// Its address.
     pub address: String,
-    /// Messages that have arrived there.
+    /// Messages that have arrived there, confirmed as far as the transport can tell.
     pub delivered: u64,
     /// Messages that will not arrive there, by reason; what was lost before it got here included.
     pub lost: Losses,
     /// Messages on their way.
     pub pending: u64,
+    /// Those of `pending` that are written and not confirmed yet.
+    pub unconfirmed: u64,
     /// Times that sending failed and was tried again.
     pub failures: u64,
     /// What went wrong last, if it has not gone well since.
@@ -224,6 +233,7 @@ impl AtomicLosses {
 pub(crate) struct DestinationCounters {
     address: String,
     delivered: AtomicU64,
+    unconfirmed: AtomicU64,
     lost: AtomicLosses,
     failures: AtomicU64,
     problem: Mutex<Option<String>>,
@@ -234,6 +244,7 @@ impl DestinationCounters {
         DestinationCounters {
             address,
             delivered: AtomicU64::new(0),
+            unconfirmed: AtomicU64::new(0),
             lost: AtomicLosses::default(),
             failures: AtomicU64::new(0),
             problem: Mutex::new(None),
@@ -244,8 +255,10 @@ impl DestinationCounters {
         &self.address
     }
 
-    pub(crate) fn deliver(&self, count: u64) {
+    /// `count` more have arrived, and `unconfirmed` others are written by now and may have.
+    pub(crate) fn deliver(&self, count: u64, unconfirmed: u64) {
         self.delivered.fetch_add(count, Ordering::Relaxed);
+        self.unconfirmed.store(unconfirmed, Ordering::Relaxed);
     }
 
     pub(crate) fn lose(&self, reason: LossReason, count: u64) {
@@ -270,6 +283,7 @@ impl DestinationCounters {
             delivered: self.delivered.load(Ordering::Relaxed),
             lost: lost_before.plus(&self.lost.read()),
             pending: 0,
+            unconfirmed: self.unconfirmed.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
             problem: self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
@@ -361,9 +375,9 @@ impl Counters {
         let taken_on = (emitted + inherited).saturating_sub(spooled);
         let destinations: Vec<_> = settled
             .into_iter()
-            .map(|one| DestinationStats {
-                pending: taken_on.saturating_sub(one.delivered + one.lost.total()),
-                ..one
+            .map(|one| {
+                let pending = taken_on.saturating_sub(one.delivered + one.lost.total());
+                DestinationStats { pending, unconfirmed: one.unconfirmed.min(pending), ..one }
             })
             .collect();
         let truncated = self.truncated.load(Ordering::Relaxed);
@@ -375,18 +389,21 @@ impl Counters {
                 lost: best.lost,
                 spooled,
                 pending: best.pending,
+                unconfirmed: best.unconfirmed,
                 truncated,
                 destinations,
             },
             None => {
                 let pending = taken_on.saturating_sub(lost_before.total());
+                let (delivered, unconfirmed, lost) = (0, 0, lost_before);
                 Stats {
                     emitted,
                     inherited,
-                    delivered: 0,
-                    lost: lost_before,
+                    delivered,
+                    lost,
                     spooled,
                     pending,
+                    unconfirmed,
                     truncated,
                     destinations,
                 }
@@ -408,13 +425,14 @@ mod tests {
             .collect();
         counters.set_destinations(destinations.clone());
         counters.turned_away(LossReason::Shed, 2);
-        destinations[0].deliver(5);
-        destinations[1].deliver(7);
+        destinations[0].deliver(5, 0);
+        destinations[1].deliver(7, 3);
         destinations[1].lose(LossReason::TooLarge, 1);
         let stats = counters.read(|| 18);
         for one in &stats.destinations {
             assert_eq!(20, one.delivered + one.lost.total() + one.pending);
         }
+        assert_eq!((stats.pending, stats.unconfirmed), (10, 3));
         assert_eq!(stats.to_string(), "emitted 20 = delivered 7 + lost 3 (shed 2, too_large 1) + pending 10");
     }
 

@@ -199,8 +199,8 @@ fn with_several_destinations_that_are_all_dead_nothing_is_lost_and_the_next_prog
     assert_balanced(&guard.finish());
     for receiver in receivers {
         let got = Got::read(&receiver.close_at_end());
+        // Not in order: what the destinations held when they failed was brought to disk at the end.
         got.assert_complete(1, 20_000);
-        got.assert_ordered();
     }
 }
 

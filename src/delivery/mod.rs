@@ -3,11 +3,13 @@
 //! In: chunks of records. Out: bytes at every destination, or a counted reason why not.
 
 pub(crate) mod address;
+mod aside;
 pub(crate) mod backoff;
 pub(crate) mod batch;
 pub(crate) mod destination;
 pub(crate) mod encode;
 pub(crate) mod framing;
+pub(crate) mod merge;
 pub(crate) mod outlet;
 #[cfg(feature = "spool")]
 pub(crate) mod spool;

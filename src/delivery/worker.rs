@@ -15,14 +15,16 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use super::aside::{Aside, Way};
 use super::encode::json::JsonEncoder;
+use super::merge::Work;
 use super::outlet::Outlet;
 use super::spool::Spool;
-use crate::capture::record::{self, Record};
+use super::transport::stdio;
 use crate::capture::thread as own_thread;
 use crate::message::Severity;
 use crate::pipeline::LossWatch;
-use crate::queue::{Call, Chunk, Queue, Waiter};
+use crate::queue::{Call, Queue, Waiter};
 use crate::stats::{LossReason, Losses};
 
 /// How long a record stays in a lane that is not full while messages flow.
@@ -50,15 +52,11 @@ pub(crate) struct Worker {
     calls: Receiver<Call>,
     encoder: JsonEncoder,
     outlets: Vec<Outlet>,
-    spool: Option<Spool>,
-    /// The next messages go to the spool.
-    is_aside: bool,
-    /// A batch of new messages was sent: the next one is the spool's.
-    is_spools_turn: bool,
-    /// Messages encoded, ever.
-    encoded: u64,
+    aside: Aside,
     message: Vec<u8>,
-    chunks: Vec<Chunk>,
+    /// Chunks that are taken and not encoded to their end.
+    work: Work,
+    restarted: bool,
     /// Chunks taken, ever.
     taken: u64,
     sealed_at: Instant,
@@ -66,19 +64,6 @@ pub(crate) struct Worker {
     flushes: Vec<PendingFlush>,
     losses: LossWatch,
     reported_at: Option<Instant>,
-}
-
-/// Where the worker takes messages to in one visit, and from where.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// New ones to the destinations.
-    Outlets,
-    /// New ones to the spool.
-    Spool,
-    /// Those of the spool to the destinations.
-    FromSpool,
-    /// None: the queue keeps them.
-    Nowhere,
 }
 
 /// A flush that is not complete yet: first the chunks of its time must be taken, then their messages settled.
@@ -120,12 +105,10 @@ impl Worker {
             calls,
             encoder,
             outlets,
-            spool,
-            is_aside: false,
-            is_spools_turn: true,
-            encoded: 0,
+            aside: Aside::new(spool),
             message: Vec::new(),
-            chunks: Vec::new(),
+            work: Work::default(),
+            restarted: false,
             taken: 0,
             sealed_at: Instant::now(),
             idle_visits: 0,
@@ -139,12 +122,27 @@ impl Worker {
     fn run(mut self) {
         own_thread::mark_as_own();
         let _on_exit = OnExit(Arc::clone(&self.queue));
-        // Nothing in here should panic. If ever it does, what was encoded is given up by the account, not forgotten.
-        if catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
-            let now = Instant::now();
-            self.outlets.iter_mut().for_each(|outlet| outlet.close(now, 0));
-            self.spool.iter_mut().for_each(Spool::close);
+        // Nothing in here should panic. If ever it does, it begins again where it was, once: what was taken is still
+        // here. The second time what it holds is given up by the account, not forgotten.
+        while catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
+            if std::mem::replace(&mut self.restarted, true) {
+                stdio::say(
+                    "tracing-metlog: the background thread failed again; nothing is delivered any more\n",
+                );
+                return self.fail();
+            }
+            stdio::say(
+                "tracing-metlog: the background thread failed and begins again; nothing is lost by that\n",
+            );
         }
+    }
+
+    /// The worker is at its end, and what it holds is lost.
+    fn fail(&mut self) {
+        let now = Instant::now();
+        self.queue.counters.lose(LossReason::WorkerFailed, self.work.messages());
+        self.aside.close(&mut self.outlets);
+        self.outlets.iter_mut().for_each(|outlet| outlet.close(now, 0));
     }
 
     /// Until it is told to close.
@@ -166,56 +164,20 @@ impl Worker {
 
     /// Does what there is to do. Whether messages moved.
     fn visit(&mut self) -> bool {
-        self.tend_spool();
         let moved = match self.way() {
             Way::Outlets => self.take_and_encode() || self.pass_turn(),
             Way::Spool => self.set_aside_all(),
-            Way::FromSpool => self.send_from_spool(),
+            Way::FromSpool => self.aside.send(&mut self.outlets),
             Way::Nowhere => false,
         };
         self.outlets.iter_mut().for_each(Outlet::send);
+        self.aside.tend(&mut self.outlets);
         self.complete_flushes();
         moved
     }
 
-    /// What to do next. New messages go to the spool when no destination answers, or when none has room and the queue
-    /// fills. When one answers, batches of new messages and of the spool take turns, so that neither starves the other.
     fn way(&self) -> Way {
-        let has_room = self.outlets.iter().any(Outlet::has_room);
-        let Some(spool) = &self.spool else { return if has_room { Way::Outlets } else { Way::Nowhere } };
-        let all_fail = self.outlets.iter().all(Outlet::is_failing);
-        if has_room && !spool.is_sending() {
-            // A batch of the spool is sent alone, so that all of it is known to be on disk.
-            let is_clear = self.outlets.iter().any(Outlet::is_settled);
-            match spool.has_backlog() {
-                true if is_clear && (self.is_spools_turn || all_fail) => return Way::FromSpool,
-                true if self.is_spools_turn && !all_fail && !self.queue.is_low() => return Way::Nowhere,
-                _ if !all_fail => return Way::Outlets,
-                _ => {}
-            }
-        }
-        match (all_fail || self.queue.is_low()) && spool.has_room() {
-            true => Way::Spool,
-            false => Way::Nowhere,
-        }
-    }
-
-    /// Tells the spool what has arrived and what has not.
-    fn tend_spool(&mut self) {
-        let Some(spool) = &mut self.spool else { return };
-        if spool.is_sending() {
-            let outlets = &self.outlets;
-            let some_have_it = outlets.iter().any(Outlet::is_settled);
-            if some_have_it && outlets.iter().all(|outlet| outlet.is_settled() || outlet.is_failing()) {
-                spool.confirm();
-                self.is_spools_turn = false;
-            }
-        } else if let [only] = &mut self.outlets[..] {
-            if only.is_failing() && !only.is_settled() && spool.has_room() {
-                only.take_back(|message| spool.put(message));
-            }
-        }
-        spool.tick();
+        self.aside.way(&self.outlets, self.queue.is_low())
     }
 
     /// Takes what is queued to the spool, as long as that is the way: a destination that stands still keeps this thread
@@ -234,47 +196,17 @@ impl Worker {
         moved
     }
 
-    /// Takes the next chunks and encodes them into the spool. `false` when there were none.
+    /// Takes the next chunks and encodes them into the spool. `false` when there were none, or there is no spool.
     fn set_aside(&mut self) -> bool {
-        self.is_aside = true;
-        let moved = self.take_and_encode();
-        self.is_aside = false;
-        self.spool.iter_mut().for_each(Spool::write);
+        let moved = self.aside.choose() && self.take_and_encode();
+        self.aside.write();
         moved
     }
 
-    /// No new messages are there: the spool need not wait for some.
+    /// No new messages are there: those of the spool need not wait for some.
     fn pass_turn(&mut self) -> bool {
-        self.is_spools_turn = true;
-        self.way() == Way::FromSpool && self.send_from_spool()
-    }
-
-    /// Puts the next batch of the spool into the outlets. `false` when there is none.
-    fn send_from_spool(&mut self) -> bool {
-        let Some(spool) = &mut self.spool else { return false };
-        let outlets = &mut self.outlets;
-        self.is_spools_turn = false;
-        spool.read(|message| outlets.iter_mut().for_each(|outlet| outlet.put(message)))
-    }
-
-    /// Whether a destination that fails holds nothing but what the spool holds too.
-    fn all_is_on_disk(&self) -> bool {
-        let is_sending = self.spool.as_ref().is_some_and(Spool::is_sending);
-        is_sending && matches!(&self.outlets[..], [only] if only.is_failing())
-    }
-
-    /// At the end: what the only destination has not got goes to the spool, or stays there.
-    fn give_back_to_spool(&mut self, deadline: Instant) {
-        let (Some(spool), [only]) = (&mut self.spool, &mut self.outlets[..]) else { return };
-        only.finish_batch(deadline);
-        match spool.is_sending() {
-            true if only.is_settled() => spool.confirm(),
-            true => {
-                let left = only.take_back(|_| {});
-                spool.keep(left);
-            }
-            false => drop(only.take_back(|message| spool.put(message))),
-        }
+        self.aside.pass_turn();
+        self.way() == Way::FromSpool && self.aside.send(&mut self.outlets)
     }
 
     /// Takes the next chunks and encodes them into the outlets' batches. `false` when there were none.
@@ -283,14 +215,14 @@ impl Worker {
             self.seal();
         }
         self.take_chunks();
-        if self.chunks.is_empty() {
+        if self.work.len() == 0 {
             return false;
         }
         self.encoder.tick();
-        let mut chunks = std::mem::take(&mut self.chunks);
-        self.encode_merged(&chunks);
-        chunks.drain(..).for_each(|chunk| self.queue.give_back(chunk));
-        self.chunks = chunks;
+        self.encode_work();
+        let unread = self.work.finish(|chunk| self.queue.give_back(chunk));
+        // Records are read as they were written; if ever one is not, it is counted.
+        self.queue.counters.lose(LossReason::WorkerFailed, unread);
         true
     }
 
@@ -300,72 +232,28 @@ impl Worker {
     }
 
     fn take_chunks(&mut self) {
-        while self.chunks.len() < CHUNKS_AT_A_TIME {
+        while self.work.len() < CHUNKS_AT_A_TIME {
             let Some(chunk) = self.queue.take() else { return };
             self.taken += 1;
-            self.chunks.push(chunk);
+            self.work.add(chunk);
         }
     }
 
-    /// Encodes the records of several chunks in the order of their times; those of one lane in their own order.
-    fn encode_merged(&mut self, chunks: &[Chunk]) {
-        let mut messages = 0;
-        let mut lanes: Vec<(usize, Vec<&[u8]>)> = Vec::with_capacity(chunks.len());
-        for chunk in chunks.iter().rev() {
-            messages += chunk.messages;
-            match lanes.iter_mut().find(|(lane, _)| *lane == chunk.lane) {
-                Some((_, rest)) => rest.push(&chunk.bytes),
-                None => lanes.push((chunk.lane, vec![&chunk.bytes])),
+    fn encode_work(&mut self) {
+        let Worker { work, encoder, outlets, aside, message, queue, .. } = self;
+        work.encode_all(|record, index| {
+            message.clear();
+            if encoder.encode(record, index, message) {
+                queue.counters.truncated.fetch_add(1, Ordering::Relaxed);
             }
-        }
-        let before = self.encoded;
-        while !lanes.is_empty() {
-            let mut lane = lanes.swap_remove(earliest(&lanes));
-            let until = lanes.iter().filter_map(|(_, rest)| record::time_of(rest.last()?)).min();
-            if !self.encode_until(&mut lane.1, until.unwrap_or(u64::MAX)) {
-                lanes.push(lane);
-            }
-        }
-        let encoded = self.encoded - before;
-        // Records are read as they were written; if ever one is not, it is counted.
-        self.queue.counters.lose(LossReason::WorkerFailed, messages.saturating_sub(encoded));
-    }
-
-    /// Encodes the records of one lane that are not younger than `until`, at least one. Whether that was all.
-    fn encode_until(&mut self, lane: &mut Vec<&[u8]>, until: u64) -> bool {
-        let mut is_first = true;
-        while let Some(bytes) = lane.pop() {
-            let Some((record, rest)) = Record::split_first(bytes) else { continue };
-            if record.header.time > until && !is_first {
-                lane.push(bytes);
-                return false;
-            }
-            is_first = false;
-            self.encode(&record);
-            lane.push(rest);
-        }
-        true
-    }
-
-    fn encode(&mut self, record: &Record<'_>) {
-        for index in 0..record.header.messages {
-            self.message.clear();
-            if self.encoder.encode(record, index, &mut self.message) {
-                self.queue.counters.truncated.fetch_add(1, Ordering::Relaxed);
-            }
-            self.put_message();
-        }
+            #[cfg(test)]
+            tests::perhaps_fail(message);
+            aside.put(outlets, message);
+        });
     }
 
     fn put_message(&mut self) {
-        self.encoded += 1;
-        match &mut self.spool {
-            // What is being sent from the spool must not be mixed with anything else: it is on disk still.
-            Some(spool) if self.is_aside || spool.is_sending() => return spool.put(&self.message),
-            _ => {}
-        }
-        self.is_spools_turn = true;
-        self.outlets.iter_mut().for_each(|outlet| outlet.put(&self.message));
+        self.aside.put(&mut self.outlets, &self.message);
     }
 
     /// Waits for a call, for as long as there is nothing else to do.
@@ -381,8 +269,7 @@ impl Worker {
     fn pause(&mut self, moved: bool) -> Duration {
         let has_room = self.way() != Way::Nowhere;
         let idle = if moved { self.pause_when_busy(has_room) } else { self.pause_when_idle(has_room) };
-        let spool = self.spool.as_ref().and_then(Spool::due);
-        let due = self.outlets.iter().filter_map(Outlet::due).chain(spool).min();
+        let due = self.outlets.iter().filter_map(Outlet::due).chain(self.aside.due()).min();
         due.map_or(idle, |due| due.saturating_duration_since(Instant::now()).min(idle))
     }
 
@@ -417,7 +304,7 @@ impl Worker {
         let (waiting, stolen) = self.queue.handed_over();
         self.flushes.push(PendingFlush { done, chunks: self.taken + stolen + waiting as u64, marks: None });
         self.outlets.iter_mut().for_each(Outlet::hurry);
-        self.spool.iter_mut().for_each(Spool::hurry);
+        self.aside.hurry();
     }
 
     fn complete_flushes(&mut self) {
@@ -425,8 +312,8 @@ impl Worker {
             return;
         }
         let processed = self.taken + self.queue.handed_over().1;
-        let all_is_on_disk = self.all_is_on_disk();
-        let (outlets, spool) = (&self.outlets, &mut self.spool);
+        let all_is_on_disk = self.aside.holds_all(&self.outlets);
+        let (outlets, aside) = (&self.outlets, &mut self.aside);
         self.flushes.retain_mut(|flush| {
             // Nobody waits any more: the deadline is the caller's.
             if flush.done.is_alone() {
@@ -439,7 +326,7 @@ impl Worker {
                 all_is_on_disk || outlets.iter().zip(marks).all(|(outlet, &mark)| outlet.has_settled(mark))
             });
             if is_complete {
-                spool.iter_mut().for_each(Spool::sync);
+                aside.sync();
                 flush.done.0.open();
             }
             !is_complete
@@ -494,20 +381,21 @@ impl Worker {
             self.report_losses_now();
         }
         let left = self.give_up_queue();
-        self.give_back_to_spool(deadline);
+        let keeps = self.aside.is_there();
         let closing: Vec<_> =
-            self.outlets.iter_mut().filter_map(|outlet| outlet.begin_close(deadline)).collect();
-        self.outlets.iter_mut().for_each(|outlet| outlet.close(deadline, left));
+            self.outlets.iter_mut().filter_map(|outlet| outlet.begin_close(deadline, keeps)).collect();
+        self.outlets.iter_mut().for_each(|outlet| outlet.finish_batch(deadline));
         for done in closing {
             done.wait(deadline + GRACE);
         }
-        self.spool.iter_mut().for_each(Spool::close);
+        self.aside.close(&mut self.outlets);
+        self.outlets.iter_mut().for_each(|outlet| outlet.close(deadline, left));
         self.flushes.clear();
     }
 
     /// Messages that are still queued, and will not be sent.
     fn give_up_queue(&mut self) -> u64 {
-        while self.spool.is_some() && self.set_aside() {}
+        while self.set_aside() {}
         let mut left = 0;
         while let Some(chunk) = self.queue.take() {
             left += chunk.messages;
@@ -517,10 +405,65 @@ impl Worker {
     }
 }
 
-/// The lane whose next record is the oldest.
-fn earliest(lanes: &[(usize, Vec<&[u8]>)]) -> usize {
-    let time = |(_, (_, rest)): &(usize, &(usize, Vec<&[u8]>))| {
-        rest.last().and_then(|bytes| record::time_of(bytes)).unwrap_or(0)
-    };
-    lanes.iter().enumerate().min_by_key(time).map_or(0, |(index, _)| index)
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
+
+    use crate::delivery::transport::capture::Capture;
+    use crate::{Guard, LossReason};
+
+    /// A text in a message that a worker fails at, and how often it still does.
+    static FAILURES: [(&str, AtomicU32); 2] =
+        [("the worker fails once at this", AtomicU32::new(1)), ("and twice at this", AtomicU32::new(2))];
+
+    pub(super) fn perhaps_fail(message: &[u8]) {
+        for (text, left) in &FAILURES {
+            let is_meant = message.windows(text.len()).any(|part| part == text.as_bytes());
+            let take = |left: u32| left.checked_sub(1);
+            let fails = is_meant && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+            assert!(!fails, "a test wants the worker to fail");
+        }
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Sends 100 messages, one of which the worker fails at, and some more.
+    fn failing_at(text: &str) -> (Capture, Guard) {
+        let capture = Capture::new();
+        let (client, guard) =
+            crate::builder().transport(capture.clone()).queue_bytes(1).build_client().unwrap();
+        for number in 0..100 {
+            let payload = if number == 50 { String::from(text) } else { number.to_string() };
+            client.message("oldstyle").payload(payload.as_str()).send();
+        }
+        let _ = guard.flush(PATIENCE);
+        (0..10).for_each(|number| client.message("oldstyle").payload(number).send());
+        (capture, guard)
+    }
+
+    #[test]
+    fn a_worker_that_fails_begins_again_where_it_was_and_nothing_is_lost_or_doubled() {
+        let (capture, guard) = failing_at(FAILURES[0].0);
+        let stats = guard.finish();
+        assert_eq!((stats.emitted, stats.delivered, stats.lost.total()), (110, 110, 0), "{stats}");
+        let payloads: Vec<_> = capture.messages().iter().map(|message| message.payload.to_string()).collect();
+        let sent = |number: usize| match number {
+            50 => String::from(FAILURES[0].0),
+            _ => (number % 100).to_string(),
+        };
+        assert_eq!(payloads, (0..110).map(sent).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_worker_that_fails_again_is_given_up_and_every_message_is_accounted_for() {
+        let (capture, guard) = failing_at(FAILURES[1].0);
+        let stats = guard.finish();
+        let (failed, closed) =
+            (stats.lost.count(LossReason::WorkerFailed), stats.lost.count(LossReason::Closed));
+        assert_eq!((stats.emitted, stats.pending), (110, 0), "{stats}");
+        assert_eq!(stats.delivered, capture.len() as u64, "{stats}");
+        assert_eq!(stats.delivered + failed + closed, 110, "{stats}");
+        assert!(failed >= 50 && closed <= 10, "{stats}");
+    }
 }

@@ -75,21 +75,24 @@ impl Aside {
     }
 
     /// After the destinations have sent what they can: tells the spool what has arrived, and takes from a destination that has failed what it has not
-    /// got. What several destinations hold stays with them.
-    pub(super) fn tend(&mut self, outlets: &mut [Outlet]) {
+    /// got. What several destinations hold stays with them. Whether there is more to do now than before.
+    pub(super) fn tend(&mut self, outlets: &mut [Outlet]) -> bool {
         self.is_chosen = false;
-        let Some(spool) = &mut self.spool else { return };
+        let Some(spool) = &mut self.spool else { return false };
+        let mut has_tended = false;
         if spool.is_sending() {
             if has_arrived(outlets) {
                 spool.confirm();
                 self.is_spools_turn = false;
+                has_tended = true;
             }
         } else if let [only] = outlets {
             if only.is_failing() && !only.is_settled() && spool.has_room() {
-                only.take_back(|message| spool.put(message));
+                has_tended = only.take_back(|message| spool.put(message)) > 0;
             }
         }
         spool.tick();
+        has_tended
     }
 
     /// New messages go to the spool until [`write`](Aside::write). `false` when there is none.

@@ -171,9 +171,9 @@ impl Worker {
             Way::Nowhere => false,
         };
         self.outlets.iter_mut().for_each(Outlet::send);
-        self.aside.tend(&mut self.outlets);
+        let tended = self.aside.tend(&mut self.outlets);
         self.complete_flushes();
-        moved
+        moved || tended
     }
 
     fn way(&self) -> Way {

@@ -122,7 +122,7 @@ impl Model {
             }
             at += 1;
         }
-        (0..lost).for_each(|_| drop(self.expected.remove(at)));
+        self.expected.drain(at..at + lost as usize);
         if !self.process.spool.is_sending() {
             self.expected.drain(begun..at);
             self.confirmed.extend(ids);

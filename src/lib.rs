@@ -61,6 +61,7 @@
 //! | `console` | | [`Builder::console`]: a readable copy on stderr |
 //! | `log-serde` | | nested `log` key-values as JSON, error sources of `log` key-values |
 //! | `valuable` | | `valuable` fields as JSON, with `--cfg tracing_unstable` |
+//! | `spool` | | `Builder::spool`: what no router takes waits on disk |
 //! | `router` | | `tracing_metlog::router` and the program `metlog-router` |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // What only one of the front ends uses is unused without it. A build with both has no such excuse.
@@ -78,6 +79,9 @@ mod pipeline;
 mod queue;
 #[cfg(feature = "router")]
 pub mod router;
+#[cfg(all(feature = "router", feature = "spool"))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "router", feature = "spool"))))]
+pub mod spool;
 mod stats;
 
 pub use builder::{variables, BuildError, Builder, InitError};

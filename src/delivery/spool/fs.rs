@@ -129,6 +129,24 @@ impl Disk for RealDisk {
     }
 }
 
+#[cfg(feature = "router")]
+impl RealDisk {
+    /// Whether another process has a lock. Nothing is made, and the lock is let go at once.
+    pub(crate) fn is_locked(self, path: &Path) -> bool {
+        #[cfg(unix)]
+        {
+            use rustix::fs::{flock, FlockOperation};
+            let Ok(file) = File::open(path) else { return false };
+            flock(&file, FlockOperation::NonBlockingLockShared).is_err()
+        }
+        #[cfg(not(unix))]
+        {
+            let _ = path;
+            false
+        }
+    }
+}
+
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     #[cfg(unix)]

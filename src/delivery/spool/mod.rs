@@ -8,6 +8,8 @@
 mod bad;
 mod commit;
 pub(crate) mod fs;
+#[cfg(feature = "router")]
+pub(crate) mod inspect;
 #[cfg(test)]
 mod memory;
 pub(crate) mod record;

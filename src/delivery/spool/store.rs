@@ -28,6 +28,10 @@ pub(crate) struct Limits {
 impl Limits {
     const SEGMENT_BYTES: (u64, u64) = (64 * 1024, 4 << 20);
 
+    /// For who only reads: nothing is given up.
+    #[cfg(feature = "router")]
+    pub(crate) const NONE: Limits = Limits { bytes: u64::MAX, max_age: Duration::MAX };
+
     fn segment_bytes(self) -> u64 {
         (self.bytes / 8).clamp(Self::SEGMENT_BYTES.0, Self::SEGMENT_BYTES.1)
     }
@@ -42,7 +46,7 @@ const READ_ATTEMPTS: u32 = 3;
 /// Sequence numbers are below this: no sum of counts that follow from them can overflow.
 const HIGHEST: u64 = 1 << 48;
 /// More is not read of one segment: nothing of ours is longer.
-const MOST_READ: u64 = Limits::SEGMENT_BYTES.1 + record::MAX_MESSAGE_BYTES as u64 + 4096;
+pub(super) const MOST_READ: u64 = Limits::SEGMENT_BYTES.1 + record::MAX_MESSAGE_BYTES as u64 + 4096;
 
 /// A segment that is not written any more.
 #[derive(Clone, Copy, Debug)]

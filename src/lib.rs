@@ -46,7 +46,7 @@
 //!
 //! A batch whose connection breaks while it is being sent is sent again, whole, on the next one: the receiver may
 //! see some of its messages twice. While a router is down, messages wait in the queue; when that is full,
-//! [`WhenFull`] decides. Nothing survives `kill -9`.
+//! [`WhenFull`] decides. Nothing survives `kill -9` but what is in a spool (`Builder::spool`, feature `spool`).
 //!
 //! Returning from `main`, [`std::process::exit`], a panic, and dropping the [`Guard`] all deliver what is queued,
 //! up to the [flush timeout](Builder::flush_timeout).

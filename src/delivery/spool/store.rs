@@ -601,7 +601,7 @@ pub(super) fn segment_number(name: &str) -> Option<u64> {
 }
 
 /// The number after the last record of the last segment, with those counted that were cut short.
-pub(super) fn end_of_last(bytes: &[u8], first: u64) -> u64 {
+pub(crate) fn end_of_last(bytes: &[u8], first: u64) -> u64 {
     let (mut at, mut next) = (record::after_head(bytes, first).0, first);
     while let Some(read) = record::next(bytes, at, next, HIGHEST) {
         (at, next) = (read.end, read.sequence + 1);

@@ -44,6 +44,8 @@ pub(crate) struct Destination {
     look_at: Instant,
     look_again: Duration,
     failing_since: Option<Instant>,
+    /// Since when there is something to send and nothing of it was settled.
+    stuck_since: Option<Instant>,
     complained: Option<Instant>,
 }
 
@@ -58,6 +60,7 @@ impl Destination {
             look_at: Instant::now(),
             look_again: FIRST_LOOK,
             failing_since: None,
+            stuck_since: None,
             complained: None,
         }
     }
@@ -79,6 +82,7 @@ impl Destination {
         if now < due {
             return;
         }
+        self.note_waiting(now, false);
         let before = self.batch.len();
         let (transport, batch) = (&mut self.transport, &mut self.batch);
         // A user's own transport may panic; it costs a pause, and the batch is tried again.
@@ -87,6 +91,7 @@ impl Destination {
         let has_moved = self.batch.len() < before;
         let is_written = !self.batch.has_unwritten();
         self.settle();
+        self.note_waiting(Instant::now(), has_moved);
         match sent {
             Ok(()) if is_written => self.look_later(has_moved),
             Ok(()) if has_moved => {}
@@ -95,6 +100,32 @@ impl Destination {
                 self.retry_at = (!has_moved).then(|| Instant::now() + BREATH);
             }
             Err(error) => self.failed(&error),
+        }
+    }
+
+    /// Keeps the time for which nothing was settled although something waits, for the account and for a word about it.
+    /// A transport that does not come back is seen in the account too: the time was noted before it was called.
+    fn note_waiting(&mut self, now: Instant, has_moved: bool) {
+        if has_moved || self.batch.is_empty() {
+            self.stuck_since = None;
+        }
+        if !self.batch.is_empty() {
+            self.stuck_since.get_or_insert(now);
+        }
+        self.counters.note_stuck(self.stuck_since);
+        if self.failing_since.is_none() {
+            if let Some(stuck) = self.counters.stuck() {
+                self.complain_about(&stuck);
+            }
+        }
+    }
+
+    fn complain_about(&mut self, problem: &dyn fmt::Display) {
+        let now = Instant::now();
+        if self.complained.is_none_or(|last| now.duration_since(last) >= REMINDER) {
+            self.complained = Some(now);
+            let address = self.counters.address();
+            complain(format_args!("{address}: {problem}; messages are kept for it as long as there is room"));
         }
     }
 
@@ -125,9 +156,9 @@ impl Destination {
         self.backoff.reset();
         if self.failing_since.take().is_some() {
             self.counters.note(None);
-            if self.complained.take().is_some() {
-                complain(format_args!("{} answers again", self.counters.address()));
-            }
+        }
+        if self.complained.take().is_some() {
+            complain(format_args!("{} answers again", self.counters.address()));
         }
     }
 
@@ -137,11 +168,7 @@ impl Destination {
         self.retry_at = Some(now + self.backoff.pause());
         self.failing_since.get_or_insert(now);
         self.counters.note(Some(error.to_string()));
-        if self.complained.is_none_or(|last| now.duration_since(last) >= REMINDER) {
-            self.complained = Some(now);
-            let address = self.counters.address();
-            complain(format_args!("{address}: {error}; messages are kept for it as long as there is room"));
-        }
+        self.complain_about(error);
     }
 
     /// When there is something to do here again: `None` when nothing waits.
@@ -180,6 +207,8 @@ impl Destination {
     pub(crate) fn take_back(&mut self) -> Batch {
         let batch = std::mem::take(&mut self.batch);
         self.settle();
+        self.stuck_since = None;
+        self.counters.note_stuck(None);
         batch
     }
 

@@ -9,6 +9,7 @@ pub(crate) mod batch;
 pub(crate) mod destination;
 pub(crate) mod encode;
 pub(crate) mod framing;
+pub(crate) mod loss_report;
 pub(crate) mod merge;
 pub(crate) mod outlet;
 #[cfg(feature = "spool")]

@@ -121,10 +121,12 @@ pub struct Counters {
     pub bytes: u64,
     /// Frames that were no message, by reason; only reasons that occurred.
     pub malformed: BTreeMap<MalformedReason, u64>,
-    /// Messages by type. Beyond 1,000 types, and for types over 100 bytes, the name is `(other)`.
+    /// Messages by type, duplicates not among them. Beyond 1,000 types, and for types over 100 bytes, the name is `(other)`.
     pub types: BTreeMap<String, u64>,
     /// Messages that no route matched.
     pub unrouted: u64,
+    /// Messages whose `message_id` came before: a client sent them again. They went no further.
+    pub duplicates: u64,
     /// Input by input, in the order of the configuration.
     pub inputs: Vec<InputCounters>,
     /// Output by output, in the order of the configuration. Routes to the same place share one.
@@ -188,6 +190,9 @@ impl fmt::Display for Counters {
         }
         writeln!(formatter, "malformed  {}", Malformed(&self.malformed))?;
         write!(formatter, "unrouted   {}", self.unrouted)?;
+        if self.duplicates > 0 {
+            write!(formatter, "\nduplicates {}", self.duplicates)?;
+        }
         for input in &self.inputs {
             write!(formatter, "\ninput      {input}")?;
         }

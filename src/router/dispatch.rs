@@ -1,16 +1,21 @@
 //! From frames to queues, on the thread of the input. In: the frames of one connection or socket. Out: messages in
 //! the queues of the outputs whose routes match.
 //!
-//! Lost here: frames that are no message (`malformed`), messages that no route matches (`unrouted`).
+//! Lost here: frames that are no message (`malformed`), messages that came before (`duplicates`), messages that no route
+//! matches (`unrouted`).
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::counters::{add, InputState, MalformedReason, TypeCounters};
 use super::decode::decode;
+use super::duplicates::Seen;
 use super::matcher::Matcher;
 use super::output::{Batch, Queue};
+use crate::delivery::encode::ids;
 use crate::delivery::framing::Frame;
 use crate::Message;
 
@@ -22,9 +27,17 @@ pub(super) struct Dispatch {
     pub(super) outputs: Vec<(Vec<Matcher>, Queue)>,
     pub(super) types: TypeCounters,
     pub(super) unrouted: AtomicU64,
+    pub(super) seen: Seen,
+    pub(super) duplicates: AtomicU64,
 }
 
 impl Dispatch {
+    /// Whether the message says who it is, and that one came before.
+    fn is_duplicate(&self, message: &Message) -> bool {
+        let id = message.fields.get(ids::FIELD).and_then(Value::as_str);
+        id.is_some_and(|id| self.seen.is_duplicate(id))
+    }
+
     fn route(&self, message: &Message, bytes: usize, batches: &mut [Batch]) {
         let mut routed = false;
         for ((matchers, queue), batch) in self.outputs.iter().zip(batches) {
@@ -83,6 +96,9 @@ impl Intake {
 
     fn message(&mut self, message: Message, bytes: usize) {
         add(&self.input.received, 1);
+        if self.dispatch.is_duplicate(&message) {
+            return add(&self.dispatch.duplicates, 1);
+        }
         self.count_type(&message.r#type);
         self.dispatch.route(&message, bytes, &mut self.batches);
     }

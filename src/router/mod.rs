@@ -31,6 +31,7 @@ mod config;
 mod counters;
 mod decode;
 mod dispatch;
+mod duplicates;
 mod input;
 mod matcher;
 mod output;
@@ -51,6 +52,7 @@ pub use output::{Capture, Color, Output};
 
 use counters::{InputState, TypeCounters};
 use dispatch::Dispatch;
+use duplicates::Seen;
 use input::{Bound, Connections};
 use output::{Queue, Running};
 use stop::Stop;
@@ -90,6 +92,8 @@ impl Router {
                 outputs,
                 types: TypeCounters::default(),
                 unrouted: AtomicU64::new(0),
+                seen: Seen::default(),
+                duplicates: AtomicU64::new(0),
             }),
             inputs: bound.iter().map(|bound| Arc::clone(&bound.state)).collect(),
             connections: Arc::default(),
@@ -126,6 +130,7 @@ impl Router {
             malformed,
             types: self.dispatch.types.counters(),
             unrouted: self.dispatch.unrouted.load(Relaxed),
+            duplicates: self.dispatch.duplicates.load(Relaxed),
             inputs,
             outputs: self.dispatch.outputs.iter().map(|(_, queue)| queue.state.counters()).collect(),
         }

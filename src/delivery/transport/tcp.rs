@@ -10,6 +10,7 @@ use super::super::framing::Framing;
 use super::resolve::Resolver;
 use super::socket;
 use super::stream::{Connect, Stream, StreamSocket};
+use super::unconfirmed;
 
 /// The shortest time an address is given to answer when there are several.
 const SHORTEST_TRY: Duration = Duration::from_millis(1);
@@ -76,5 +77,9 @@ fn keep_alive(_: &TcpStream) {}
 impl StreamSocket for TcpStream {
     fn finish(&self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
+    }
+
+    fn is_silent(&self, at_least: Duration) -> bool {
+        unconfirmed::is_silent(self, at_least)
     }
 }

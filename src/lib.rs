@@ -24,8 +24,8 @@
 //! ```text
 //!  tracing event, span ── capture/layer ──┐
 //!  log record ─────────── capture/logger ─┼─ record ── queue ── delivery/worker ── encode ── transport ── router
-//!  Client call ────────── capture/client ─┘  copied,   lanes of   batches,         JSON      udp, tcp,
-//!                                            not yet   64 KiB     retries                    unix, file
+//!  Client call ────────── capture/client ─┘  copied,   lanes of   batches,         JSON      udp, tcp, unix,
+//!                                            not yet   64 KiB     retries                    http, file
 //!                                            formatted chunks
 //! ```
 //!
@@ -39,14 +39,19 @@
 //!
 //! | router | delivered means | lost without notice when |
 //! |---|---|---|
-//! | `udp://` | the kernel took the datagram | nobody listens, or the receiver's buffer is full |
-//! | `tcp://`, `unix://` | the kernel took the bytes | the connection breaks with bytes still in its buffers |
+//! | `udp://` | the kernel took the datagram, and nobody refused it | the receiver's buffer is full, or the network drops it |
+//! | `tcp://` | the peer's kernel has acknowledged it | the peer dies before it has read it |
+//! | `unix://` | the peer has read it | the peer dies with it in hand |
+//! | `tls://` | as `tcp://`, of the encrypted bytes | the same |
+//! | `http://`, `https://` | the receiver answered 200 to 299 | the receiver was wrong to say so |
 //! | `unixgram://` | it is in the receiver's buffer | the receiver dies with it unread |
 //! | `file://`, `stdout:` | the kernel has the bytes | the machine stops before they are on disk |
 //!
-//! A batch whose connection breaks while it is being sent is sent again, whole, on the next one: the receiver may
-//! see some of its messages twice. While a router is down, messages wait in the queue; when that is full,
-//! [`WhenFull`] decides. Nothing survives `kill -9` but what is in a spool (`Builder::spool`, feature `spool`).
+//! What a connection has not confirmed when it breaks is sent again on the next one: the receiver may see some messages
+//! twice, and knows them if they have [ids](Builder::message_ids). (Only Linux can say what is confirmed. Elsewhere what
+//! the kernel took counts as delivered.) While a router is down, messages wait in the queue; when that is full,
+//! [`WhenFull`] decides. Nothing survives `kill -9` but what is in a spool (`Builder::spool`,
+//! feature `spool`).
 //!
 //! Returning from `main`, [`std::process::exit`], a panic, and dropping the [`Guard`] all deliver what is queued,
 //! up to the [flush timeout](Builder::flush_timeout).
@@ -62,6 +67,8 @@
 //! | `log-serde` | | nested `log` key-values as JSON, error sources of `log` key-values |
 //! | `valuable` | | `valuable` fields as JSON, with `--cfg tracing_unstable` |
 //! | `spool` | | `Builder::spool`: what no router takes waits on disk |
+//! | `http` | | `http://` addresses, and the router's HTTP input |
+//! | `tls` | | `tls://` addresses and the router's encrypted inputs; with `http` also `https://` |
 //! | `router` | | `tracing_metlog::router` and the program `metlog-router` |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // What only one of the front ends uses is unused without it. A build with both has no such excuse.
@@ -90,7 +97,7 @@ pub use capture::client::{Client, FieldValue, Json, MetricValue, Outgoing, Timer
 pub use capture::layer::MetlogLayer;
 #[cfg(feature = "log")]
 pub use capture::logger::MetlogLogger;
-pub use delivery::address::{Address, AddressError};
+pub use delivery::address::{Address, AddressError, HttpOptions, TlsFiles};
 pub use delivery::batch::Batch;
 pub use delivery::encode::{Encoding, NonFinite, SpanContext};
 pub use delivery::framing::Framing;

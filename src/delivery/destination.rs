@@ -46,7 +46,9 @@ pub(crate) struct Destination {
     failing_since: Option<Instant>,
     /// Since when there is something to send and nothing of it was settled.
     stuck_since: Option<Instant>,
+    /// When something was last said about trouble, and whether that still holds.
     complained: Option<Instant>,
+    is_troubled: bool,
 }
 
 impl Destination {
@@ -62,6 +64,7 @@ impl Destination {
             failing_since: None,
             stuck_since: None,
             complained: None,
+            is_troubled: false,
         }
     }
 
@@ -92,6 +95,9 @@ impl Destination {
         let is_written = !self.batch.has_unwritten();
         self.settle();
         self.note_waiting(Instant::now(), has_moved);
+        if has_moved {
+            self.succeeded();
+        }
         match sent {
             Ok(()) if is_written => self.look_later(has_moved),
             Ok(()) if has_moved => {}
@@ -99,7 +105,14 @@ impl Destination {
             Err(error) if is_slow(&error) => {
                 self.retry_at = (!has_moved).then(|| Instant::now() + BREATH);
             }
-            Err(error) => self.failed(&error),
+            Err(error) => {
+                if self.batch.len() < before {
+                    // It took something first: it is not as far gone as its failures in a row would say.
+                    self.backoff.reset();
+                    self.failing_since = None;
+                }
+                self.failed(&error);
+            }
         }
     }
 
@@ -124,17 +137,16 @@ impl Destination {
         let now = Instant::now();
         if self.complained.is_none_or(|last| now.duration_since(last) >= REMINDER) {
             self.complained = Some(now);
+            self.is_troubled = true;
             let address = self.counters.address();
             complain(format_args!("{address}: {problem}; messages are kept for it as long as there is room"));
         }
     }
 
-    /// Everything is written. Only what has arrived says that the destination works again: one that takes everything
-    /// and confirms nothing would be hurried for ever.
+    /// Everything is written, and what has not arrived yet is asked for later.
     fn look_later(&mut self, has_moved: bool) {
         self.retry_at = None;
         if has_moved {
-            self.succeeded();
             self.look_again = FIRST_LOOK;
         }
         self.look_at = Instant::now() + self.look_again;
@@ -152,12 +164,15 @@ impl Destination {
         }
     }
 
+    /// Something has arrived. Only that says that a destination works again: one that takes everything and confirms
+    /// nothing would be hurried for ever.
     fn succeeded(&mut self) {
         self.backoff.reset();
         if self.failing_since.take().is_some() {
             self.counters.note(None);
         }
-        if self.complained.take().is_some() {
+        // The moment stays: one that comes and goes is talked about no more often than one that stays away.
+        if std::mem::take(&mut self.is_troubled) {
             complain(format_args!("{} answers again", self.counters.address()));
         }
     }

@@ -144,6 +144,7 @@ pub struct Sent {
 pub fn send(directory: &Path, to: &Address, patience: Duration) -> io::Result<Sent> {
     let mut transport = to
         .open(transport::Limits::default())
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "nothing is sent to `off`"))?;
     let disk: Arc<dyn Disk + Sync> = Arc::new(RealDisk);
     let numbers = slots::numbers(&*disk, directory)?;

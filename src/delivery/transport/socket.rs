@@ -38,6 +38,18 @@ pub(super) fn as_down(error: io::Error) -> io::Error {
     }
 }
 
+/// Whether the kernel could not take anything for want of memory: nothing is wrong with the connection.
+#[cfg(unix)]
+pub(super) fn is_short_of_memory(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::NOBUFS | Errno::NOMEM))
+}
+
+#[cfg(not(unix))]
+pub(super) fn is_short_of_memory(_: &io::Error) -> bool {
+    false
+}
+
 /// What is left until `deadline`; never zero.
 pub(super) fn time_left(deadline: Instant) -> io::Result<Duration> {
     match deadline.saturating_duration_since(Instant::now()) {

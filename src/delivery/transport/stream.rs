@@ -24,7 +24,7 @@ const SILENCE: Duration = Duration::from_secs(8);
 /// A connected, non-blocking stream socket.
 pub(super) trait StreamSocket: Waitable + Read + Write + Send + Sized {
     /// Says that nothing more will be written.
-    fn finish(&self) -> io::Result<()>;
+    fn finish(&mut self) -> io::Result<()>;
 
     /// Takes some of `bytes` without waiting, and without raising SIGPIPE.
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -145,20 +145,24 @@ fn write(socket: &mut impl StreamSocket, batch: &mut Batch, deadline: Instant) -
         match socket.send(batch.unwritten()) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => batch.wrote(count),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(socket, deadline)?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(socket, batch, deadline)?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // The kernel is short of memory for a moment, and will not say when it no longer is.
+            Err(error) if socket::is_short_of_memory(&error) => socket::nap(deadline)?,
             Err(error) => return Err(socket::as_down(error)),
         }
     }
     Ok(())
 }
 
-/// A peer that talks and is never heard stops reading, so it is heard while waiting. Whether it is gone is for the
-/// write to say: one that only stopped talking still reads.
-fn wait(socket: &mut impl StreamSocket, deadline: Instant) -> io::Result<()> {
-    match heard(socket) {
-        Ok(Heard::Nothing | Heard::More) => socket.wait(socket::Ready::Either, deadline),
-        Ok(Heard::End) | Err(_) => socket.wait(socket::Ready::Write, deadline),
+/// While there is no room: settles what has arrived, so that a connection that breaks now does not bring it again. A peer
+/// that talks and is never heard stops reading, so it is heard. An error is told once only, and what
+/// was not confirmed before it never is. Whether one that ended is gone is for the write to say: one that only stopped
+/// talking still reads.
+fn wait(socket: &mut impl StreamSocket, batch: &mut Batch, deadline: Instant) -> io::Result<()> {
+    match confirm(socket, batch)? {
+        Heard::Nothing | Heard::More => socket.wait(socket::Ready::Either, deadline),
+        Heard::End => socket.wait(socket::Ready::Write, deadline),
     }
 }
 

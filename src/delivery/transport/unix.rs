@@ -65,7 +65,7 @@ fn connected(path: &Path, _: Instant) -> io::Result<UnixStream> {
 }
 
 impl StreamSocket for UnixStream {
-    fn finish(&self) -> io::Result<()> {
+    fn finish(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
     }
 }
@@ -84,6 +84,8 @@ impl Open for SocketPath {
 
     /// Here "refused" is about this very datagram: the router that had the socket is gone.
     const ERRORS_ARE_OLD: bool = false;
+
+    const HAS_SEGMENTS: bool = false;
 
     fn open(&mut self, _: Instant) -> io::Result<UnixDatagram> {
         let socket = UnixDatagram::unbound()?;

@@ -473,7 +473,9 @@ impl Builder {
         for address in addresses {
             let address = Address::from_str(&address)
                 .map_err(|error| BuildError::Address { origin, problem: error })?;
-            if let Some(transport) = address.open(self.limits()) {
+            let transport =
+                address.open(self.limits()).map_err(|problem| BuildError::Address { origin, problem })?;
+            if let Some(transport) = transport {
                 open.push((address.to_string(), transport));
             }
         }

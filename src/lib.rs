@@ -24,8 +24,8 @@
 //! ```text
 //!  tracing event, span ── capture/layer ──┐
 //!  log record ─────────── capture/logger ─┼─ record ── queue ── delivery/worker ── encode ── transport ── router
-//!  Client call ────────── capture/client ─┘  copied,   lanes of   batches,         JSON      udp, tcp,
-//!                                            not yet   64 KiB     retries                    unix, file
+//!  Client call ────────── capture/client ─┘  copied,   lanes of   batches,         JSON      udp, tcp, unix,
+//!                                            not yet   64 KiB     retries                    http, file
 //!                                            formatted chunks
 //! ```
 //!
@@ -42,6 +42,8 @@
 //! | `udp://` | the kernel took the datagram, and nobody refused it | the receiver's buffer is full, or the network drops it |
 //! | `tcp://` | the peer's kernel has acknowledged it | the peer dies before it has read it |
 //! | `unix://` | the peer has read it | the peer dies with it in hand |
+//! | `tls://` | as `tcp://`, of the encrypted bytes | the same |
+//! | `http://`, `https://` | the receiver answered 200 to 299 | the receiver was wrong to say so |
 //! | `unixgram://` | it is in the receiver's buffer | the receiver dies with it unread |
 //! | `file://`, `stdout:` | the kernel has the bytes | the machine stops before they are on disk |
 //!
@@ -63,6 +65,8 @@
 //! | `console` | | [`Builder::console`]: a readable copy on stderr |
 //! | `log-serde` | | nested `log` key-values as JSON, error sources of `log` key-values |
 //! | `valuable` | | `valuable` fields as JSON, with `--cfg tracing_unstable` |
+//! | `http` | | `http://` addresses, and the router's HTTP input |
+//! | `tls` | | `tls://` addresses and the router's encrypted inputs; with `http` also `https://` |
 //! | `router` | | `tracing_metlog::router` and the program `metlog-router` |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // What only one of the front ends uses is unused without it. A build with both has no such excuse.
@@ -88,7 +92,7 @@ pub use capture::client::{Client, FieldValue, Json, MetricValue, Outgoing, Timer
 pub use capture::layer::MetlogLayer;
 #[cfg(feature = "log")]
 pub use capture::logger::MetlogLogger;
-pub use delivery::address::{Address, AddressError};
+pub use delivery::address::{Address, AddressError, HttpOptions, TlsFiles};
 pub use delivery::batch::Batch;
 pub use delivery::encode::{Encoding, NonFinite, SpanContext};
 pub use delivery::framing::Framing;

@@ -33,13 +33,15 @@ pub enum LossReason {
     Unconfirmed,
     /// One of several destinations fell too far behind, and its share of the memory was full.
     Lagging,
+    /// The receiver refused it (an HTTP status that says that sending it again would not help).
+    Rejected,
     /// The background thread failed (a panic in a user's transport, or no thread could be had).
     WorkerFailed,
 }
 
 impl LossReason {
     /// Every reason there is.
-    pub const ALL: [LossReason; 11] = [
+    pub const ALL: [LossReason; 12] = [
         LossReason::QueueFull,
         LossReason::Shed,
         LossReason::Recursive,
@@ -50,6 +52,7 @@ impl LossReason {
         LossReason::Unreachable,
         LossReason::Unconfirmed,
         LossReason::Lagging,
+        LossReason::Rejected,
         LossReason::WorkerFailed,
     ];
 
@@ -66,6 +69,7 @@ impl LossReason {
             LossReason::Unreachable => "unreachable",
             LossReason::Unconfirmed => "unconfirmed",
             LossReason::Lagging => "lagging",
+            LossReason::Rejected => "rejected",
             LossReason::WorkerFailed => "worker_failed",
         }
     }
@@ -86,7 +90,10 @@ impl LossReason {
             LossReason::Forked => "a forked child has no background thread: let it exec, or build a generator of its own",
             LossReason::Closed => "something logs after the end of delivery: keep the guard for longer",
             LossReason::InvalidMetric => "a metric was no number, or none that its kind can be: correct the call",
-            LossReason::TooLarge => "a message could not be cut to fit a datagram: use tcp:// or unix://, or say less",
+            LossReason::TooLarge => {
+                "a message could not be cut to fit a datagram, or was too long for an HTTP receiver: use tcp:// or \
+                 unix://, let the receiver take more, or say less"
+            }
             LossReason::Unreachable => {
                 "the program ended while the destination was down: start it, or give it longer (METLOG_FLUSH_TIMEOUT_MS)"
             }
@@ -95,6 +102,10 @@ impl LossReason {
                  reads, or give it longer (METLOG_FLUSH_TIMEOUT_MS)"
             }
             LossReason::Lagging => "one of several destinations is slower than the others: see to it",
+            LossReason::Rejected => {
+                "an HTTP receiver refused them for good: its answer stands in the destination's problem and on stderr; \
+                 correct the address, the credentials or the receiver"
+            }
             LossReason::WorkerFailed => "the background thread failed: please report what it said on stderr",
         }
     }

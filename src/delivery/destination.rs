@@ -105,7 +105,14 @@ impl Destination {
             Err(error) if is_slow(&error) => {
                 self.retry_at = (!has_moved).then(|| Instant::now() + BREATH);
             }
-            Err(error) => self.failed(&error),
+            Err(error) => {
+                if self.batch.len() < before {
+                    // It took something first: it is not as far gone as its failures in a row would say.
+                    self.backoff.reset();
+                    self.failing_since = None;
+                }
+                self.failed(&error);
+            }
         }
     }
 

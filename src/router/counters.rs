@@ -158,6 +158,10 @@ pub struct InputCounters {
     pub open: u64,
     /// Connections turned away because there were too many, or no thread could be had.
     pub refused: u64,
+    /// HTTP requests that were answered 503, because an output was full or slow: their clients have them still.
+    pub busy: u64,
+    /// HTTP requests that were answered with another refusal than 503; what was no message in them is in `malformed` too.
+    pub bad_requests: u64,
     /// Failures of the socket itself: reads, accepts (no file descriptor left), resets.
     pub errors: u64,
 }
@@ -213,6 +217,8 @@ impl fmt::Display for InputCounters {
             ("connections", self.connections),
             ("open", self.open),
             ("refused", self.refused),
+            ("busy", self.busy),
+            ("bad requests", self.bad_requests),
             ("errors", self.errors),
         ];
         write_nonzero(formatter, &rest)
@@ -263,6 +269,8 @@ pub(super) struct InputState {
     pub(super) connections: AtomicU64,
     pub(super) open: AtomicU64,
     pub(super) refused: AtomicU64,
+    pub(super) busy: AtomicU64,
+    pub(super) bad_requests: AtomicU64,
     pub(super) errors: AtomicU64,
 }
 
@@ -288,6 +296,8 @@ impl InputState {
             connections: self.connections.load(Relaxed),
             open: self.open.load(Relaxed),
             refused: self.refused.load(Relaxed),
+            busy: self.busy.load(Relaxed),
+            bad_requests: self.bad_requests.load(Relaxed),
             errors: self.errors.load(Relaxed),
         }
     }

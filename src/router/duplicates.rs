@@ -4,7 +4,7 @@
 //! duplicate only if its very id was seen; one that is too old to be remembered passes.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Clients that are remembered; the one that was heard last the longest ago makes room.
 const MAX_CLIENTS: usize = 1_024;
@@ -36,13 +36,25 @@ struct Window {
 impl Seen {
     /// Whether `id` was seen before; it is from now on. What is no id of a client of ours never was.
     pub(super) fn is_duplicate(&self, id: &str) -> bool {
-        let Some((client, number)) = id.rsplit_once('-') else { return false };
-        let Ok(number) = number.parse() else { return false };
-        if client.len() > MAX_CLIENT_BYTES {
-            return false;
-        }
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner).take(client, number)
+        parts(id).is_some_and(|(client, number)| self.locked().take(client, number))
     }
+
+    /// Whether `id` was seen before, without seeing it now: for messages that may still be turned down.
+    #[cfg(feature = "http")]
+    pub(super) fn knows(&self, id: &str) -> bool {
+        let Some((client, number)) = parts(id) else { return false };
+        self.locked().by_name.get(client).is_some_and(|window| window.knows(number))
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Clients> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The client and the number that `id` is made of.
+fn parts(id: &str) -> Option<(&str, u64)> {
+    let (client, number) = id.rsplit_once('-').filter(|(client, _)| client.len() <= MAX_CLIENT_BYTES)?;
+    Some((client, number.parse().ok()?))
 }
 
 impl Clients {
@@ -86,6 +98,12 @@ impl Window {
         came
     }
 
+    #[cfg(feature = "http")]
+    fn knows(&self, number: u64) -> bool {
+        let (word, bit) = place(number);
+        number <= self.newest && self.newest - number < NUMBERS && self.came[word] & bit != 0
+    }
+
     fn set(&mut self, number: u64, came: bool) {
         let (word, bit) = place(number);
         match came {
@@ -109,9 +127,13 @@ mod tests {
         let seen = Seen::default();
         for client in ["boot-1-a", "boot-1-b", "boot-2-a"] {
             for number in [0, 1, 2, 63, 64, 65, 5, 1_000, 999] {
+                #[cfg(feature = "http")]
+                assert!(!seen.knows(&format!("{client}-{number}")), "{client}-{number}");
                 assert!(!seen.is_duplicate(&format!("{client}-{number}")), "{client}-{number}");
             }
             for number in [0, 5, 63, 64, 65, 999, 1_000] {
+                #[cfg(feature = "http")]
+                assert!(seen.knows(&format!("{client}-{number}")), "{client}-{number}");
                 assert!(seen.is_duplicate(&format!("{client}-{number}")), "{client}-{number}");
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! udp, unixgram ───────────── datagram ─┐                 ┌─ queue ─ console
-//! tcp, unix ── connection ── splitter ──┴ decode ─ routes ┼─ queue ─ file
+//! tcp, unix ── connection ── splitter ──┤ decode ─ routes ┼─ queue ─ file
+//! http ─────── connection ── lines ─────┘                 │
 //!                                                         └─ queue ─ function
 //!   one thread for each socket and connection               one thread for each output
 //! ```
@@ -28,14 +29,19 @@
 //! ```
 
 mod config;
+mod connection;
 mod counters;
 mod decode;
 mod dispatch;
 mod duplicates;
+#[cfg(feature = "http")]
+mod http;
 mod input;
 mod matcher;
 mod output;
 mod stop;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::fmt;
 use std::io;

@@ -24,7 +24,7 @@ const SILENCE: Duration = Duration::from_secs(8);
 /// A connected, non-blocking stream socket.
 pub(super) trait StreamSocket: Waitable + Read + Write + Send + Sized {
     /// Says that nothing more will be written.
-    fn finish(&self) -> io::Result<()>;
+    fn finish(&mut self) -> io::Result<()>;
 
     /// Takes some of `bytes` without waiting, and without raising SIGPIPE.
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -20,13 +20,19 @@ pub(super) type Tcp = Stream<Connector>;
 
 impl Tcp {
     pub(super) fn to(host: &str, port: u16, framing: Framing) -> Self {
-        Stream::new(Connector { resolver: Resolver::new(host, port) }, framing)
+        Stream::new(Connector::to(host, port), framing)
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Connector {
     resolver: Resolver,
+}
+
+impl Connector {
+    pub(super) fn to(host: &str, port: u16) -> Self {
+        Connector { resolver: Resolver::new(host, port) }
+    }
 }
 
 impl Connect for Connector {
@@ -75,7 +81,7 @@ fn keep_alive(stream: &TcpStream) {
 fn keep_alive(_: &TcpStream) {}
 
 impl StreamSocket for TcpStream {
-    fn finish(&self) -> io::Result<()> {
+    fn finish(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
     }
 

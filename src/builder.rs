@@ -29,6 +29,8 @@ use crate::stats::{Counters, DestinationCounters};
 mod error;
 #[cfg(any(feature = "tracing", feature = "log"))]
 mod install;
+#[cfg(feature = "spool")]
+mod spool;
 
 pub use error::{BuildError, InitError};
 
@@ -56,6 +58,12 @@ pub mod variables {
     pub const DISABLED_TIMERS: &str = "METLOG_DISABLED_TIMERS";
     /// `METLOG_HOSTNAME`: the `metlog_hostname` of every message. Default: the system's.
     pub const HOSTNAME: &str = "METLOG_HOSTNAME";
+    /// `METLOG_SPOOL`: a directory where messages wait on disk that no router takes (feature `spool`). Default: none.
+    pub const SPOOL: &str = "METLOG_SPOOL";
+    /// `METLOG_SPOOL_LIMIT`: the most the spool may hold, in bytes. Default 1073741824.
+    pub const SPOOL_LIMIT: &str = "METLOG_SPOOL_LIMIT";
+    /// `METLOG_SPOOL_MAX_AGE_S`: how long a message may wait in the spool, in seconds. Default 604800.
+    pub const SPOOL_MAX_AGE: &str = "METLOG_SPOOL_MAX_AGE_S";
     /// `METLOG_CONSOLE`: `true` or `false`; a readable copy of everything on stderr (feature `console`, and
     /// [`init`](crate::init) only). Default `false`.
     pub const CONSOLE: &str = "METLOG_CONSOLE";
@@ -114,6 +122,8 @@ pub struct Builder {
     #[cfg(feature = "tracing")]
     timer_rates: HashMap<String, f64>,
     panics: Option<bool>,
+    #[cfg(feature = "spool")]
+    spool: spool::SpoolSettings,
     #[cfg(feature = "console")]
     console: Option<bool>,
 }
@@ -146,6 +156,8 @@ impl Builder {
             #[cfg(feature = "tracing")]
             timer_rates: HashMap::new(),
             panics: None,
+            #[cfg(feature = "spool")]
+            spool: spool::SpoolSettings::default(),
             #[cfg(feature = "console")]
             console: None,
         }
@@ -443,9 +455,22 @@ impl Builder {
         if enabled {
             let encoder = JsonEncoder::new(self.style(&parts.logger, message_ids));
             let outlets = self.outlets(transports, &counters)?;
-            Worker::start(queue, calls, encoder, outlets).map_err(BuildError::Thread)?;
+            let spool = self.open_spool(&counters)?;
+            Worker::start(queue, calls, encoder, outlets, spool).map_err(BuildError::Thread)?;
         }
         Ok(Pipeline::new(parts))
+    }
+
+    /// A program that was told to keep messages on disk, and cannot, must not seem to.
+    #[cfg(not(feature = "spool"))]
+    fn open_spool(&self, _: &Arc<Counters>) -> Result<Option<crate::delivery::spool::Spool>, BuildError> {
+        const ACCEPTED: &str = "nothing, because this program was built without the feature `spool`,";
+        for name in [variables::SPOOL, variables::SPOOL_LIMIT, variables::SPOOL_MAX_AGE] {
+            if let Some(value) = variable(name) {
+                return Err(BuildError::Variable { name, value, accepted: ACCEPTED });
+            }
+        }
+        Ok(None)
     }
 
     fn outlets(&self, transports: Vec<Named>, all: &Arc<Counters>) -> Result<Vec<Outlet>, BuildError> {

@@ -12,3 +12,24 @@ pub fn frames(stream: &[u8], chunk: usize) -> Vec<Option<Vec<u8>>> {
     splitter.finish(&mut each);
     frames
 }
+
+/// One message as a record of the spool.
+#[cfg(feature = "spool")]
+pub fn record(sequence: u64, message: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    crate::delivery::spool::record::write(sequence, message, &mut bytes);
+    bytes
+}
+
+/// The messages of a segment of the spool, each with its number.
+#[cfg(feature = "spool")]
+pub fn segment(bytes: &[u8], first: u64, bound: u64) -> Vec<(u64, Vec<u8>)> {
+    use crate::delivery::spool::{record, store};
+    let (mut at, mut lowest, mut found) = (record::after_head(bytes, first).0, first, Vec::new());
+    while let Some(read) = record::next(bytes, at, lowest, bound) {
+        found.push((read.sequence, read.message.to_vec()));
+        (at, lowest) = (read.end, read.sequence + 1);
+    }
+    store::end_of_last(bytes, first);
+    found
+}

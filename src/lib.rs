@@ -50,7 +50,8 @@
 //! What a connection has not confirmed when it breaks is sent again on the next one: the receiver may see some messages
 //! twice, and knows them if they have [ids](Builder::message_ids). (Only Linux can say what is confirmed. Elsewhere what
 //! the kernel took counts as delivered.) While a router is down, messages wait in the queue; when that is full,
-//! [`WhenFull`] decides. Nothing survives `kill -9`.
+//! [`WhenFull`] decides. Nothing survives `kill -9` but what is in a spool (`Builder::spool`,
+//! feature `spool`).
 //!
 //! Returning from `main`, [`std::process::exit`], a panic, and dropping the [`Guard`] all deliver what is queued,
 //! up to the [flush timeout](Builder::flush_timeout).
@@ -65,6 +66,7 @@
 //! | `console` | | [`Builder::console`]: a readable copy on stderr |
 //! | `log-serde` | | nested `log` key-values as JSON, error sources of `log` key-values |
 //! | `valuable` | | `valuable` fields as JSON, with `--cfg tracing_unstable` |
+//! | `spool` | | `Builder::spool`: what no router takes waits on disk |
 //! | `http` | | `http://` addresses, and the router's HTTP input |
 //! | `tls` | | `tls://` addresses and the router's encrypted inputs; with `http` also `https://` |
 //! | `router` | | `tracing_metlog::router` and the program `metlog-router` |
@@ -84,6 +86,9 @@ mod pipeline;
 mod queue;
 #[cfg(feature = "router")]
 pub mod router;
+#[cfg(all(feature = "router", feature = "spool"))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "router", feature = "spool"))))]
+pub mod spool;
 mod stats;
 
 pub use builder::{variables, BuildError, Builder, InitError};

@@ -21,6 +21,8 @@ pub struct Flushed {
     pub delivered: u64,
     /// Messages lost since the start, for any reason; [`Guard::stats`](crate::Guard::stats) has the reasons.
     pub lost: u64,
+    /// Messages in the spool: on disk, whatever happens to the machine, and not delivered. A flush does not wait for them.
+    pub spooled: u64,
     /// Messages made before the flush that are still on their way, to the destination that is furthest behind if
     /// there are several. 0 when the flush was complete.
     pub pending: u64,
@@ -33,6 +35,7 @@ impl Flushed {
         Flushed {
             delivered: self.delivered + other.delivered,
             lost: self.lost + other.lost,
+            spooled: self.spooled + other.spooled,
             pending: self.pending + other.pending,
             unconfirmed: self.unconfirmed + other.unconfirmed,
         }
@@ -194,11 +197,13 @@ impl Pipeline {
             && latch.wait(deadline);
         let stats = self.stats();
         // Of several destinations the one that is furthest behind: the flush has waited for it, and it is not done.
-        let left = |one: &DestinationStats| emitted.saturating_sub(one.delivered + one.lost.total());
+        let taken_on = (emitted + stats.inherited).saturating_sub(stats.spooled);
+        let left = |one: &DestinationStats| taken_on.saturating_sub(one.delivered + one.lost.total());
         let last = stats.destinations.iter().max_by_key(|&one| left(one)).filter(|_| !complete);
         let pending = last.map_or(0, left);
         let unconfirmed = last.map_or(0, |one| one.unconfirmed.min(pending));
-        Flushed { delivered: stats.delivered, lost: stats.lost.total(), pending, unconfirmed }
+        let (delivered, lost, spooled) = (stats.delivered, stats.lost.total(), stats.spooled);
+        Flushed { delivered, lost, spooled, pending, unconfirmed }
     }
 
     /// Delivers what there is and ends the worker. A second call waits for the first one: it may come from a thread

@@ -1,6 +1,7 @@
 //! The account: every counter, every reason a message can be lost for, and the report about losses.
 //!
-//! `emitted = delivered + Σ lost[reason] + pending` holds at any time, for every destination.
+//! `emitted = delivered + Σ lost[reason] + pending` holds at any time, for every destination. With a spool it is
+//! `emitted + inherited = delivered + Σ lost[reason] + spooled + pending`.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,11 +38,18 @@ pub enum LossReason {
     Rejected,
     /// The background thread failed (a panic in a user's transport, or no thread could be had).
     WorkerFailed,
+    /// The spool's disk or its quota was full: an old message made room for a new one
+    /// ([`WhenFull::DropOldest`](crate::WhenFull::DropOldest)), or the program ended and the disk took no more.
+    SpoolFull,
+    /// It waited in the spool for longer than the greatest age.
+    SpoolExpired,
+    /// The spool's file was damaged where it stood, or removed.
+    SpoolDamaged,
 }
 
 impl LossReason {
     /// Every reason there is.
-    pub const ALL: [LossReason; 12] = [
+    pub const ALL: [LossReason; 15] = [
         LossReason::QueueFull,
         LossReason::Shed,
         LossReason::Recursive,
@@ -54,6 +62,9 @@ impl LossReason {
         LossReason::Lagging,
         LossReason::Rejected,
         LossReason::WorkerFailed,
+        LossReason::SpoolFull,
+        LossReason::SpoolExpired,
+        LossReason::SpoolDamaged,
     ];
 
     /// The name in reports and `metlog.loss` messages: `queue_full`, `shed`, `recursive`, ...
@@ -71,6 +82,9 @@ impl LossReason {
             LossReason::Lagging => "lagging",
             LossReason::Rejected => "rejected",
             LossReason::WorkerFailed => "worker_failed",
+            LossReason::SpoolFull => "spool_full",
+            LossReason::SpoolExpired => "spool_expired",
+            LossReason::SpoolDamaged => "spool_damaged",
         }
     }
 }
@@ -102,6 +116,15 @@ impl LossReason {
                  reads, or give it longer (METLOG_FLUSH_TIMEOUT_MS)"
             }
             LossReason::Lagging => "one of several destinations is slower than the others: see to it",
+            LossReason::SpoolFull => {
+                "the spool was full: give it more room (METLOG_SPOOL_LIMIT), look at its disk, and see to the router"
+            }
+            LossReason::SpoolExpired => {
+                "it waited in the spool for too long: see to the router, or let it wait longer (METLOG_SPOOL_MAX_AGE_S)"
+            }
+            LossReason::SpoolDamaged => {
+                "files of the spool are damaged, or somebody removed them: look at the disk, and at the *.bad files"
+            }
             LossReason::Rejected => {
                 "an HTTP receiver refused them for good: its answer stands in the destination's problem and on stderr; \
                  correct the address, the credentials or the receiver"
@@ -161,19 +184,25 @@ impl fmt::Display for Losses {
 
 /// The account at one moment; from [`Guard::stats`](crate::Guard::stats).
 ///
-/// `emitted == delivered + lost.total() + pending`. With several destinations every one has an account of its own
+/// `emitted == delivered + lost.total() + pending`, and with a spool
+/// `emitted + inherited == delivered + lost.total() + spooled + pending`. With several destinations every one has an account of its own
 /// in [`destinations`](Stats::destinations), and the figures here are those of the one that has got most.
 ///
-/// Prints as `emitted 12 = delivered 10 + lost 2 (queue_full 2) + pending 0`.
+/// Prints as `emitted 12 = delivered 10 + lost 2 (queue_full 2) + pending 0`; with messages in a spool as
+/// `emitted 12 + inherited 5 = delivered 10 + lost 2 (queue_full 2) + spooled 5 + pending 0`.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {
     /// Messages the program made that passed the filters.
     pub emitted: u64,
+    /// Messages of earlier runs that were found in the spool.
+    pub inherited: u64,
     /// Messages that have arrived, confirmed as far as the transport can tell: see the guarantees in the README.
     pub delivered: u64,
     /// Messages that will not arrive, by reason.
     pub lost: Losses,
+    /// Messages that wait in the spool, on disk. Those that are being sent from it are `pending`.
+    pub spooled: u64,
     /// Messages on their way.
     pub pending: u64,
     /// Those of `pending` that are written and not confirmed yet. If the connection breaks they are written again.
@@ -186,8 +215,16 @@ pub struct Stats {
 
 impl fmt::Display for Stats {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Stats { emitted, delivered, lost, pending, .. } = self;
-        write!(formatter, "emitted {emitted} = delivered {delivered} + lost {lost} + pending {pending}")
+        let Stats { emitted, inherited, delivered, lost, spooled, pending, .. } = self;
+        write!(formatter, "emitted {emitted}")?;
+        if *inherited > 0 {
+            write!(formatter, " + inherited {inherited}")?;
+        }
+        write!(formatter, " = delivered {delivered} + lost {lost}")?;
+        if inherited + spooled > 0 {
+            write!(formatter, " + spooled {spooled}")?;
+        }
+        write!(formatter, " + pending {pending}")
     }
 }
 
@@ -220,6 +257,10 @@ pub(crate) struct Counters {
     turned_away: AtomicLosses,
     /// Messages the worker made itself.
     own: AtomicU64,
+    /// Messages of earlier runs that were found in the spool.
+    inherited: AtomicU64,
+    /// Messages in the spool, those excepted that are being sent.
+    spooled: AtomicU64,
     lost: AtomicLosses,
     pub(crate) truncated: AtomicU64,
     destinations: OnceLock<Vec<Arc<DestinationCounters>>>,
@@ -332,6 +373,11 @@ impl DestinationCounters {
         self.lost.add(reason, count);
     }
 
+    /// Whether the last attempt to send has failed.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Notes what went wrong, or that nothing does any more.
     pub(crate) fn note(&self, problem: Option<String>) {
         self.failures.fetch_add(u64::from(problem.is_some()), Ordering::Relaxed);
@@ -384,6 +430,39 @@ impl Counters {
         self.own.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Messages of earlier runs were found in the spool.
+    #[cfg(feature = "spool")]
+    pub(crate) fn inherit(&self, count: u64) {
+        self.inherited.fetch_add(count, Ordering::Relaxed);
+        self.spool(count);
+    }
+
+    /// Messages were put on disk, or are left there.
+    #[cfg(feature = "spool")]
+    pub(crate) fn spool(&self, count: u64) {
+        self.spooled.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Messages were read from disk, and are on their way again.
+    #[cfg(feature = "spool")]
+    pub(crate) fn unspool(&self, count: u64) {
+        self.spooled.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Messages that were on disk are lost to every destination.
+    #[cfg(feature = "spool")]
+    pub(crate) fn lose_spooled(&self, reason: LossReason, count: u64) {
+        // In this order: in between they are on their way.
+        self.unspool(count);
+        self.lose(reason, count);
+    }
+
+    /// Messages of earlier runs, and messages in the spool.
+    pub(crate) fn on_disk(&self) -> (u64, u64) {
+        let spooled = self.spooled.load(Ordering::Relaxed);
+        (self.inherited.load(Ordering::Relaxed), spooled)
+    }
+
     pub(crate) fn emitted_elsewhere(&self) -> u64 {
         self.own.load(Ordering::Relaxed) + self.turned_away.read().total()
     }
@@ -428,11 +507,13 @@ impl Counters {
         let turned_away = self.turned_away.read();
         let lost_before = self.lost.read().plus(&turned_away);
         let settled: Vec<_> = self.destinations().iter().map(|one| one.read(&lost_before)).collect();
+        let (inherited, spooled) = self.on_disk();
         let emitted = turned_away.total() + self.own.load(Ordering::Relaxed) + in_lanes();
+        let taken_on = (emitted + inherited).saturating_sub(spooled);
         let destinations: Vec<_> = settled
             .into_iter()
             .map(|one| {
-                let pending = emitted.saturating_sub(one.delivered + one.lost.total());
+                let pending = taken_on.saturating_sub(one.delivered + one.lost.total());
                 DestinationStats { pending, unconfirmed: one.unconfirmed.min(pending), ..one }
             })
             .collect();
@@ -440,17 +521,29 @@ impl Counters {
         match destinations.iter().max_by_key(|one| one.delivered).cloned() {
             Some(best) => Stats {
                 emitted,
+                inherited,
                 delivered: best.delivered,
                 lost: best.lost,
+                spooled,
                 pending: best.pending,
                 unconfirmed: best.unconfirmed,
                 truncated,
                 destinations,
             },
             None => {
-                let pending = emitted.saturating_sub(lost_before.total());
+                let pending = taken_on.saturating_sub(lost_before.total());
                 let (delivered, unconfirmed, lost) = (0, 0, lost_before);
-                Stats { emitted, delivered, lost, pending, unconfirmed, truncated, destinations }
+                Stats {
+                    emitted,
+                    inherited,
+                    delivered,
+                    lost,
+                    spooled,
+                    pending,
+                    unconfirmed,
+                    truncated,
+                    destinations,
+                }
             }
         }
     }

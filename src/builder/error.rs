@@ -35,6 +35,16 @@ pub enum BuildError {
         /// What is wrong with them.
         problem: String,
     },
+    /// The spool's directory cannot be used.
+    #[cfg(feature = "spool")]
+    Spool {
+        /// `Builder::spool`, or the variable's name.
+        origin: &'static str,
+        /// The directory.
+        directory: std::path::PathBuf,
+        /// What is wrong with it.
+        problem: io::Error,
+    },
     /// The system gave no background thread.
     Thread(io::Error),
 }
@@ -51,6 +61,12 @@ impl fmt::Display for BuildError {
                 "{origin}: filter {directives:?}: {problem}; accepted are directives like \"info\" or \
                  \"warn,my_crate::module=debug\""
             ),
+            #[cfg(feature = "spool")]
+            BuildError::Spool { origin, directory, problem } => write!(
+                formatter,
+                "{origin}: spool {directory:?}: {problem}; accepted is a directory that this program may write to, or \
+                 the name of one to be made in an existing directory"
+            ),
             BuildError::Thread(error) => write!(formatter, "no background thread: {error}"),
         }
     }
@@ -60,6 +76,8 @@ impl Error for BuildError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             BuildError::Address { problem, .. } => Some(problem),
+            #[cfg(feature = "spool")]
+            BuildError::Spool { problem, .. } => Some(problem),
             BuildError::Thread(error) => Some(error),
             BuildError::Variable { .. } | BuildError::Filter { .. } => None,
         }

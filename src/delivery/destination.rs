@@ -218,6 +218,15 @@ impl Destination {
         }
     }
 
+    /// Takes the batch away, with what is not settled of it: somebody else will see to it.
+    pub(crate) fn take_back(&mut self) -> Batch {
+        let batch = std::mem::take(&mut self.batch);
+        self.settle();
+        self.stuck_since = None;
+        self.counters.note_stuck(None);
+        batch
+    }
+
     /// What is left is lost; `more` messages never got here.
     pub(crate) fn give_up(&mut self, more: u64) {
         for _ in 0..self.batch.unconfirmed() {
@@ -242,7 +251,7 @@ impl Destination {
 
 /// A word on stderr, or none: delivery must not wait for a reader there who has stopped reading, nor for a thread of
 /// the program that does, nor end, like `eprintln!`, when there is none any more.
-fn complain(problem: fmt::Arguments<'_>) {
+pub(super) fn complain(problem: fmt::Arguments<'_>) {
     stdio::say(&format!("tracing-metlog: {problem}\n"));
 }
 

@@ -43,6 +43,18 @@ impl Framing {
         }
     }
 
+    /// The message in a frame that [`write`](Framing::write) made.
+    pub(crate) fn message(self, frame: &[u8]) -> &[u8] {
+        match self {
+            Framing::Newline => frame.strip_suffix(b"\n").unwrap_or(frame),
+            Framing::OctetCount => {
+                let blank = frame.iter().position(|&byte| byte == b' ');
+                blank.map_or(frame, |blank| &frame[blank + 1..])
+            }
+            Framing::Datagram => frame,
+        }
+    }
+
     /// The name in an address (`tcp://host:port?framing=octet-count`) and in configuration.
     pub const fn name(self) -> &'static str {
         match self {
@@ -68,6 +80,22 @@ impl FromStr for Framing {
             "octet-count" => Ok(Framing::OctetCount),
             "datagram" => Ok(Framing::Datagram),
             other => Err(format!("framing {other:?}: newline, octet-count and datagram are accepted")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_of_a_frame_is_the_one_that_was_framed() {
+        for framing in [Framing::Newline, Framing::OctetCount, Framing::Datagram] {
+            for message in [&b"{\"a\": 1}"[..], b"", b"5 x\r"] {
+                let mut frame = Vec::new();
+                framing.write(message, &mut frame);
+                assert_eq!(framing.message(&frame), message, "{framing}");
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 //! In: chunks of records. Out: bytes at every destination, or a counted reason why not.
 
 pub(crate) mod address;
+mod aside;
 pub(crate) mod backoff;
 pub(crate) mod batch;
 pub(crate) mod destination;
@@ -11,5 +12,10 @@ pub(crate) mod framing;
 pub(crate) mod loss_report;
 pub(crate) mod merge;
 pub(crate) mod outlet;
+#[cfg(feature = "spool")]
+pub(crate) mod spool;
+#[cfg(not(feature = "spool"))]
+#[path = "no_spool.rs"]
+pub(crate) mod spool;
 pub(crate) mod transport;
 pub(crate) mod worker;

@@ -89,6 +89,9 @@ struct Closing {
     deadline: Instant,
     /// The batch that found no room.
     last: Mutex<Option<Parcel>>,
+    /// What is not delivered is for `left`, and not lost.
+    keeps: bool,
+    left: Mutex<Option<Batch>>,
     done: Arc<Latch>,
 }
 
@@ -240,14 +243,21 @@ impl Outlet {
     }
 
     /// Begins to end: a destination on a thread of its own closes by itself from here on.
-    pub(crate) fn begin_close(&mut self, deadline: Instant) -> Option<Arc<Latch>> {
+    /// What it has not delivered then is kept to be [taken back](Outlet::take_back), or lost.
+    pub(crate) fn begin_close(&mut self, deadline: Instant, keeps: bool) -> Option<Arc<Latch>> {
         match &mut self.way {
             Way::Here(..) => None,
             Way::Apart(apart) => {
                 apart.submit(self.taken, &self.counters);
                 let done = Arc::new(Latch::default());
                 let last = Mutex::new((!apart.filling.is_empty()).then(|| apart.wrap(self.taken)));
-                let _ = apart.closing.set(Closing { deadline, last, done: Arc::clone(&done) });
+                let _ = apart.closing.set(Closing {
+                    deadline,
+                    last,
+                    keeps,
+                    left: Mutex::default(),
+                    done: Arc::clone(&done),
+                });
                 let _ = apart.nudge.try_send(());
                 Some(done)
             }
@@ -272,6 +282,40 @@ impl Outlet {
             }
             Way::Apart(_) => self.counters.lose(LossReason::Unreachable, more),
         }
+    }
+
+    /// Takes back what is not settled: the number of messages, each given to `each`. From a destination on a thread of
+    /// its own only when that has ended.
+    pub(crate) fn take_back(&mut self, each: impl FnMut(&[u8])) -> u64 {
+        let batch = match &mut self.way {
+            Way::Here(destination) => destination.take_back(),
+            Way::Apart(apart) => apart.take_left(),
+        };
+        batch.frames().map(|frame| self.framing.message(frame)).for_each(each);
+        batch.len() as u64
+    }
+
+    /// Messages that can be taken back; more than any number when nobody knows yet.
+    pub(crate) fn left(&self) -> usize {
+        match &self.way {
+            Way::Here(destination) => destination.batch.len(),
+            Way::Apart(apart) => apart.left(),
+        }
+    }
+
+    /// At the end: `count` messages will not arrive.
+    pub(crate) fn give_up(&self, count: u64) {
+        self.counters.lose(LossReason::Unreachable, count);
+    }
+
+    /// Whether the last attempt to send has failed.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.counters.is_failing()
+    }
+
+    /// Whether everything that was put in here is settled.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.has_settled(self.mark())
     }
 
     /// Whether it makes no sense to wait for the destination any longer, while closing.
@@ -321,6 +365,17 @@ impl Apart {
         let batch = std::mem::replace(&mut self.filling, self.spare.try_recv().unwrap_or_default());
         let before = std::mem::replace(&mut self.submitted, taken);
         Parcel { batch, before, through: taken }
+    }
+
+    /// What was not delivered when it ended: messages, once it has.
+    fn left(&self) -> usize {
+        let left = self.closing.get().and_then(|closing| closing.left.lock().ok()?.as_ref().map(Batch::len));
+        left.unwrap_or(usize::MAX)
+    }
+
+    fn take_left(&mut self) -> Batch {
+        let left = self.closing.get().and_then(|closing| closing.left.lock().ok()?.take());
+        left.unwrap_or_default()
     }
 
     /// Whether everything up to `mark` is settled. What was taken back is, but not what is still being sent and was
@@ -406,7 +461,7 @@ impl Runner {
     /// Nothing more comes after what waits here: all of it is one last batch.
     fn close(mut self) {
         let closing = Arc::clone(&self.closing);
-        let Some(Closing { deadline, last, done }) = closing.get() else { return };
+        let Some(Closing { deadline, last, keeps, left, done }) = closing.get() else { return };
         while let Ok(parcel) = self.batches.try_recv() {
             self.load(parcel);
         }
@@ -415,8 +470,12 @@ impl Runner {
         }
         self.destination.hurry();
         drain(&mut self.destination, *deadline);
+        let kept = if *keeps { self.destination.take_back() } else { Batch::default() };
         self.destination.give_up(0);
         self.destination.close(*deadline);
+        if let Ok(mut left) = left.lock() {
+            *left = Some(kept);
+        }
         done.open();
     }
 }

@@ -1,7 +1,7 @@
 //! The background thread: takes chunks, merges the lanes, encodes, and sees to it that batches are sent.
 //!
-//! In: chunks of records, and calls (flush, close). Out: messages into outlets, loss reports as messages. Lost
-//! here: at the end of the program, what no destination took in time (`unreachable`).
+//! In: chunks of records, and calls (flush, close). Out: messages into outlets or the spool, loss reports as messages.
+//! Lost here: at the end of the program, what neither a destination nor the spool took in time (`unreachable`).
 //!
 //! While messages flow it comes by every millisecond, so that no caller pays for waking it; when none do it comes
 //! by less and less often, and after a second asks to be called and sleeps.
@@ -15,10 +15,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use super::aside::{Aside, Way};
 use super::encode::json::JsonEncoder;
 use super::loss_report::{LossReport, LossReports};
 use super::merge::Work;
 use super::outlet::Outlet;
+use super::spool::Spool;
 use super::transport::stdio;
 use crate::capture::thread as own_thread;
 use crate::message::Severity;
@@ -41,12 +43,16 @@ const CLOSING_PAUSE: Duration = Duration::from_millis(10);
 /// Chunks encoded at a time: bounds the memory of a batch.
 const CHUNKS_AT_A_TIME: usize = 4;
 
+/// How often the next chunks are set aside before calls are heard again: 16 MiB of records.
+const MOST_SET_ASIDE: usize = 64;
+
 /// The background thread's state.
 pub(crate) struct Worker {
     queue: Arc<Queue>,
     calls: Receiver<Call>,
     encoder: JsonEncoder,
     outlets: Vec<Outlet>,
+    aside: Aside,
     message: Vec<u8>,
     /// Chunks that are taken and not encoded to their end.
     work: Work,
@@ -94,12 +100,14 @@ impl Worker {
         calls: Receiver<Call>,
         encoder: JsonEncoder,
         outlets: Vec<Outlet>,
+        spool: Option<Spool>,
     ) -> io::Result<()> {
         let worker = Worker {
             queue,
             calls,
             encoder,
             outlets,
+            aside: Aside::new(spool),
             message: Vec::new(),
             work: Work::default(),
             restarted: false,
@@ -136,6 +144,7 @@ impl Worker {
     fn fail(&mut self) {
         let now = Instant::now();
         self.queue.counters.lose(LossReason::WorkerFailed, self.work.messages());
+        self.aside.close(&mut self.outlets);
         self.outlets.iter_mut().for_each(|outlet| outlet.close(now, 0));
     }
 
@@ -161,10 +170,49 @@ impl Worker {
 
     /// Does what there is to do. Whether messages moved.
     fn visit(&mut self) -> bool {
-        let moved = self.outlets.iter().any(Outlet::has_room) && self.take_and_encode();
+        let moved = match self.way() {
+            Way::Outlets => self.take_and_encode() || self.pass_turn(),
+            Way::Spool => self.set_aside_all(),
+            Way::FromSpool => self.aside.send(&mut self.outlets),
+            Way::Nowhere => false,
+        };
         self.outlets.iter_mut().for_each(Outlet::send);
+        let tended = self.aside.tend(&mut self.outlets);
         self.complete_flushes();
+        moved || tended
+    }
+
+    fn way(&self) -> Way {
+        self.aside.way(&self.outlets, self.queue.is_low())
+    }
+
+    /// Takes what is queued to the spool, as long as that is the way: a destination that stands still keeps this thread
+    /// for a while before it comes by again.
+    fn set_aside_all(&mut self) -> bool {
+        let mut moved = false;
+        for _ in 0..MOST_SET_ASIDE {
+            if !self.set_aside() {
+                break;
+            }
+            moved = true;
+            if self.way() != Way::Spool {
+                break;
+            }
+        }
         moved
+    }
+
+    /// Takes the next chunks and encodes them into the spool. `false` when there were none, or there is no spool.
+    fn set_aside(&mut self) -> bool {
+        let moved = self.aside.choose() && self.take_and_encode();
+        self.aside.write();
+        moved
+    }
+
+    /// No new messages are there: those of the spool need not wait for some.
+    fn pass_turn(&mut self) -> bool {
+        self.aside.pass_turn();
+        self.way() == Way::FromSpool && self.aside.send(&mut self.outlets)
     }
 
     /// Takes the next chunks and encodes them into the outlets' batches. `false` when there were none.
@@ -198,7 +246,7 @@ impl Worker {
     }
 
     fn encode_work(&mut self) {
-        let Worker { work, encoder, outlets, message, queue, .. } = self;
+        let Worker { work, encoder, outlets, aside, message, queue, .. } = self;
         work.encode_all(|record, index| {
             message.clear();
             if encoder.encode(record, index, message) {
@@ -206,12 +254,12 @@ impl Worker {
             }
             #[cfg(test)]
             tests::perhaps_fail(message);
-            outlets.iter_mut().for_each(|outlet| outlet.put(message));
+            aside.put(outlets, message);
         });
     }
 
     fn put_message(&mut self) {
-        self.outlets.iter_mut().for_each(|outlet| outlet.put(&self.message));
+        self.aside.put(&mut self.outlets, &self.message);
     }
 
     /// Waits for a call, for as long as there is nothing else to do.
@@ -225,9 +273,9 @@ impl Worker {
     }
 
     fn pause(&mut self, moved: bool) -> Duration {
-        let has_room = self.outlets.iter().any(Outlet::has_room);
+        let has_room = self.way() != Way::Nowhere;
         let idle = if moved { self.pause_when_busy(has_room) } else { self.pause_when_idle(has_room) };
-        let due = self.outlets.iter().filter_map(Outlet::due).min();
+        let due = self.outlets.iter().filter_map(Outlet::due).chain(self.aside.due()).min();
         due.map_or(idle, |due| due.saturating_duration_since(Instant::now()).min(idle))
     }
 
@@ -262,6 +310,7 @@ impl Worker {
         let (waiting, stolen) = self.queue.handed_over();
         self.flushes.push(PendingFlush { done, chunks: self.taken + stolen + waiting as u64, marks: None });
         self.outlets.iter_mut().for_each(Outlet::hurry);
+        self.aside.hurry();
     }
 
     fn complete_flushes(&mut self) {
@@ -269,7 +318,8 @@ impl Worker {
             return;
         }
         let processed = self.taken + self.queue.handed_over().1;
-        let outlets = &self.outlets;
+        let all_is_on_disk = self.aside.holds_all(&self.outlets);
+        let (outlets, aside) = (&self.outlets, &mut self.aside);
         self.flushes.retain_mut(|flush| {
             // Nobody waits any more: the deadline is the caller's.
             if flush.done.is_alone() {
@@ -279,9 +329,10 @@ impl Worker {
                 flush.marks = Some(outlets.iter().map(Outlet::mark).collect());
             }
             let is_complete = flush.marks.as_ref().is_some_and(|marks| {
-                outlets.iter().zip(marks).all(|(outlet, &mark)| outlet.has_settled(mark))
+                all_is_on_disk || outlets.iter().zip(marks).all(|(outlet, &mark)| outlet.has_settled(mark))
             });
             if is_complete {
+                aside.sync();
                 flush.done.0.open();
             }
             !is_complete
@@ -336,12 +387,15 @@ impl Worker {
             self.report_losses_now();
         }
         let left = self.give_up_queue();
+        let keeps = self.aside.is_there();
         let closing: Vec<_> =
-            self.outlets.iter_mut().filter_map(|outlet| outlet.begin_close(deadline)).collect();
-        self.outlets.iter_mut().for_each(|outlet| outlet.close(deadline, left));
+            self.outlets.iter_mut().filter_map(|outlet| outlet.begin_close(deadline, keeps)).collect();
+        self.outlets.iter_mut().for_each(|outlet| outlet.finish_batch(deadline));
         for done in closing {
             done.wait(deadline + GRACE);
         }
+        self.aside.close(&mut self.outlets);
+        self.outlets.iter_mut().for_each(|outlet| outlet.close(deadline, left));
         // What was lost by the end itself can be told nowhere else.
         if let Some(report) = self.losses.next(&self.queue.counters) {
             say_loss(&report);
@@ -351,6 +405,7 @@ impl Worker {
 
     /// Messages that are still queued, and will not be sent.
     fn give_up_queue(&mut self) -> u64 {
+        while self.set_aside() {}
         let mut left = 0;
         while let Some(chunk) = self.queue.take() {
             left += chunk.messages;

@@ -361,8 +361,9 @@ impl Queue {
         }
     }
 
-    /// Less than half of the room is left: the worker is called even if it would come by itself in a moment.
-    fn is_low(&self) -> bool {
+    /// Less than half of the room is left: the worker is called even if it would come by itself in a moment, and brings
+    /// what comes next to its spool, if it has one.
+    pub(crate) fn is_low(&self) -> bool {
         self.free.1.len() * 2 < self.chunks
     }
 

@@ -97,7 +97,7 @@ impl Socket {
 }
 
 impl StreamSocket for Socket {
-    fn finish(&self) -> io::Result<()> {
+    fn finish(&mut self) -> io::Result<()> {
         Ok(())
     }
 

@@ -18,7 +18,7 @@ mod socket;
 pub(crate) mod stdio;
 mod stream;
 #[cfg(test)]
-mod support;
+pub(super) mod support;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;

@@ -37,10 +37,10 @@ pub(super) fn at_once() -> Instant {
 }
 
 /// A directory of its own, gone with the test.
-pub(super) struct Directory(PathBuf);
+pub(in crate::delivery) struct Directory(PathBuf);
 
 impl Directory {
-    pub(super) fn new() -> Self {
+    pub(in crate::delivery) fn new() -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let name = format!("metlog-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
@@ -48,7 +48,7 @@ impl Directory {
         Directory(path)
     }
 
-    pub(super) fn file(&self, name: &str) -> PathBuf {
+    pub(in crate::delivery) fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }

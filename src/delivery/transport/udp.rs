@@ -178,6 +178,19 @@ mod tests {
     }
 
     #[test]
+    fn a_single_datagram_that_is_refused_a_moment_later_is_not_settled() {
+        let (router, mut transport) = router();
+        drop(router);
+        let mut batch = batch_of(Framing::Datagram, &["one"]);
+        transport.send(&mut batch, soon()).unwrap();
+        assert_eq!((batch.len(), batch.unconfirmed()), (1, 1));
+        socket::wait(transport.socket().unwrap(), socket::Ready::Read, soon()).unwrap();
+        let error = transport.send(&mut batch, soon()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!((batch.len(), batch.unconfirmed()), (1, 0));
+    }
+
+    #[test]
     fn a_refusal_of_what_is_settled_costs_the_next_nothing() {
         let (router, mut transport) = router();
         let address = router.local_addr().unwrap();

@@ -4,6 +4,9 @@
 //! its counters on standard error. SIGINT and SIGTERM end it; what clients send
 //! for 5 more seconds is still taken. Lost here: what a second signal cuts off.
 
+#[cfg(feature = "spool")]
+mod spool;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -29,8 +32,9 @@ and the counters are printed to standard error. A second signal ends it at once.
 
 fn main() -> ExitCode {
     let arguments = command().get_matches();
-    match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+    match dispatch(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("metlog-router: {error}");
             ExitCode::FAILURE
@@ -38,7 +42,23 @@ fn main() -> ExitCode {
     }
 }
 
+/// Whether all is well.
+fn dispatch(arguments: &ArgMatches) -> Result<bool, Box<dyn std::error::Error>> {
+    #[cfg(feature = "spool")]
+    if let Some(("spool", arguments)) = arguments.subcommand() {
+        return spool::run(arguments);
+    }
+    run(arguments).map(|()| true)
+}
+
 fn command() -> Command {
+    let command = router_command();
+    #[cfg(feature = "spool")]
+    let command = command.subcommand(spool::command()).args_conflicts_with_subcommands(true);
+    command
+}
+
+fn router_command() -> Command {
     Command::new("metlog-router")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Receives Metlog messages (JSON, envelope 0.8) and delivers them by type")

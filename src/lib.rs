@@ -62,9 +62,13 @@
 //! | `log-serde` | | nested `log` key-values as JSON, error sources of `log` key-values |
 //! | `valuable` | | `valuable` fields as JSON, with `--cfg tracing_unstable` |
 //! | `router` | | `tracing_metlog::router` and the program `metlog-router` |
+//! | `ring` | | `Builder::ring`: what was logged survives a crash of the program; Linux |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // What only one of the front ends uses is unused without it. A build with both has no such excuse.
 #![cfg_attr(not(all(feature = "tracing", feature = "log")), allow(dead_code))]
+
+#[cfg(all(feature = "ring", not(target_os = "linux")))]
+compile_error!("the feature `ring` needs Linux: its memory is a file whose blocks must be promised");
 
 mod builder;
 mod capture;
@@ -95,6 +99,8 @@ pub use delivery::transport::Transport;
 pub use guard::Guard;
 pub use message::{Message, Payload, Severity, ENVELOPE_VERSION};
 pub use pipeline::{flush, Envelope, Flushed};
+#[cfg(feature = "ring")]
+pub use queue::ring::Ring;
 pub use queue::WhenFull;
 pub use stats::{DestinationStats, LossReason, Losses, Stats};
 

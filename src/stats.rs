@@ -29,13 +29,15 @@ pub enum LossReason {
     Unreachable,
     /// One of several destinations fell too far behind, and its share of the memory was full.
     Lagging,
+    /// Found in what a process left that crashed (the crash ring), and not whole.
+    Damaged,
     /// The background thread failed (a panic in a user's transport, or no thread could be had).
     WorkerFailed,
 }
 
 impl LossReason {
     /// Every reason there is.
-    pub const ALL: [LossReason; 10] = [
+    pub const ALL: [LossReason; 11] = [
         LossReason::QueueFull,
         LossReason::Shed,
         LossReason::Recursive,
@@ -45,6 +47,7 @@ impl LossReason {
         LossReason::TooLarge,
         LossReason::Unreachable,
         LossReason::Lagging,
+        LossReason::Damaged,
         LossReason::WorkerFailed,
     ];
 
@@ -60,6 +63,7 @@ impl LossReason {
             LossReason::TooLarge => "too_large",
             LossReason::Unreachable => "unreachable",
             LossReason::Lagging => "lagging",
+            LossReason::Damaged => "damaged",
             LossReason::WorkerFailed => "worker_failed",
         }
     }
@@ -132,6 +136,9 @@ pub struct Stats {
     pub pending: u64,
     /// Messages that were cut to fit, and marked `truncated`.
     pub truncated: u64,
+    /// Of those emitted, how many an earlier process left in a crash ring; see [`Builder::ring`](crate::Builder::ring).
+    #[cfg(feature = "ring")]
+    pub replayed: u64,
     /// The account of each destination.
     pub destinations: Vec<DestinationStats>,
 }
@@ -169,6 +176,8 @@ pub(crate) struct Counters {
     turned_away: AtomicLosses,
     /// Messages the worker made itself.
     own: AtomicU64,
+    /// Messages an earlier process made.
+    replayed: AtomicU64,
     lost: AtomicLosses,
     pub(crate) truncated: AtomicU64,
     destinations: OnceLock<Vec<Arc<DestinationCounters>>>,
@@ -256,8 +265,18 @@ impl Counters {
         self.own.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Messages were found that an earlier process made.
+    #[cfg(feature = "ring")]
+    pub(crate) fn replay(&self, count: u64) {
+        self.replayed.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn by_worker(&self) -> u64 {
+        self.own.load(Ordering::Relaxed) + self.replayed.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn emitted_elsewhere(&self) -> u64 {
-        self.own.load(Ordering::Relaxed) + self.turned_away.read().total()
+        self.by_worker() + self.turned_away.read().total()
     }
 
     /// Messages lost for one reason before they reached any destination.
@@ -286,7 +305,7 @@ impl Counters {
         let turned_away = self.turned_away.read();
         let lost_before = self.lost.read().plus(&turned_away);
         let settled: Vec<_> = self.destinations().iter().map(|one| one.read(&lost_before)).collect();
-        let emitted = turned_away.total() + self.own.load(Ordering::Relaxed) + in_lanes();
+        let emitted = turned_away.total() + self.by_worker() + in_lanes();
         let destinations: Vec<_> = settled
             .into_iter()
             .map(|one| DestinationStats {
@@ -295,19 +314,19 @@ impl Counters {
             })
             .collect();
         let truncated = self.truncated.load(Ordering::Relaxed);
-        match destinations.iter().max_by_key(|one| one.delivered).cloned() {
-            Some(best) => Stats {
-                emitted,
-                delivered: best.delivered,
-                lost: best.lost,
-                pending: best.pending,
-                truncated,
-                destinations,
-            },
-            None => {
-                let pending = emitted.saturating_sub(lost_before.total());
-                Stats { emitted, delivered: 0, lost: lost_before, pending, truncated, destinations }
-            }
+        let (delivered, lost, pending) = match destinations.iter().max_by_key(|one| one.delivered) {
+            Some(best) => (best.delivered, best.lost, best.pending),
+            None => (0, lost_before, emitted.saturating_sub(lost_before.total())),
+        };
+        Stats {
+            emitted,
+            delivered,
+            lost,
+            pending,
+            truncated,
+            #[cfg(feature = "ring")]
+            replayed: self.replayed.load(Ordering::Relaxed),
+            destinations,
         }
     }
 }

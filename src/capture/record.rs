@@ -686,6 +686,28 @@ impl<'a> Iterator for EntryIter<'a> {
     }
 }
 
+/// Whether all of it was read: what is damaged ends early.
+#[cfg(feature = "ring")]
+impl EntryIter<'_> {
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.0 .0.is_empty()
+    }
+}
+
+#[cfg(feature = "ring")]
+impl ContextIter<'_> {
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.0 .0.is_empty()
+    }
+}
+
+#[cfg(feature = "ring")]
+impl Texts<'_> {
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// Entries as bytes, each with its name.
 struct RawEntries<'a>(Reader<'a>);
 

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+#[cfg(feature = "ring")]
+use super::crash::{self, Held, Replay};
 use super::encode::json::JsonEncoder;
 use super::outlet::Outlet;
 use crate::capture::record::{self, Record};
@@ -55,6 +57,10 @@ pub(crate) struct Worker {
     flushes: Vec<PendingFlush>,
     losses: LossWatch,
     reported_at: Option<Instant>,
+    #[cfg(feature = "ring")]
+    held: Held,
+    #[cfg(feature = "ring")]
+    replay: Replay,
 }
 
 /// A flush that is not complete yet: first the chunks of its time must be taken, then their messages settled.
@@ -90,6 +96,8 @@ impl Worker {
         encoder: JsonEncoder,
         outlets: Vec<Outlet>,
     ) -> io::Result<()> {
+        #[cfg(feature = "ring")]
+        let replay = Replay::new(queue.take_adopted());
         let worker = Worker {
             queue,
             calls,
@@ -103,6 +111,10 @@ impl Worker {
             flushes: Vec::new(),
             losses: LossWatch::default(),
             reported_at: None,
+            #[cfg(feature = "ring")]
+            held: Held::default(),
+            #[cfg(feature = "ring")]
+            replay,
         };
         thread::Builder::new().name(String::from("metlog")).spawn(move || worker.run()).map(drop)
     }
@@ -136,10 +148,13 @@ impl Worker {
 
     /// Does what there is to do. Whether messages moved.
     fn visit(&mut self) -> bool {
-        let moved = self.outlets.iter().any(Outlet::has_room) && self.take_and_encode();
+        let has_room = self.outlets.iter().any(Outlet::has_room);
+        let replayed = has_room && self.replay_next();
+        let moved = has_room && self.take_and_encode();
         self.outlets.iter_mut().for_each(Outlet::send);
         self.complete_flushes();
-        moved
+        self.release_settled();
+        moved || replayed
     }
 
     /// Takes the next chunks and encodes them into the outlets' batches. `false` when there were none.
@@ -154,7 +169,7 @@ impl Worker {
         self.encoder.tick();
         let mut chunks = std::mem::take(&mut self.chunks);
         self.encode_merged(&chunks);
-        chunks.drain(..).for_each(|chunk| self.queue.give_back(chunk));
+        chunks.drain(..).for_each(|chunk| self.keep_or_give_back(chunk));
         self.chunks = chunks;
         true
     }
@@ -179,8 +194,8 @@ impl Worker {
         for chunk in chunks.iter().rev() {
             messages += chunk.messages;
             match lanes.iter_mut().find(|(lane, _)| *lane == chunk.lane) {
-                Some((_, rest)) => rest.push(&chunk.bytes),
-                None => lanes.push((chunk.lane, vec![&chunk.bytes])),
+                Some((_, rest)) => rest.push(chunk.records()),
+                None => lanes.push((chunk.lane, vec![chunk.records()])),
             }
         }
         let before = self.outlets.first().map_or(0, Outlet::mark);
@@ -239,6 +254,8 @@ impl Worker {
     fn pause(&mut self, moved: bool) -> Duration {
         let has_room = self.outlets.iter().any(Outlet::has_room);
         let idle = if moved { self.pause_when_busy(has_room) } else { self.pause_when_idle(has_room) };
+        #[cfg(feature = "ring")]
+        let idle = if self.awaits_settling() { idle.min(crash::LOOK_AGAIN) } else { idle };
         let due = self.outlets.iter().filter_map(Outlet::due).min();
         due.map_or(idle, |due| due.saturating_duration_since(Instant::now()).min(idle))
     }
@@ -333,7 +350,7 @@ impl Worker {
     fn close(&mut self, deadline: Instant) {
         self.queue.close();
         self.outlets.iter_mut().for_each(Outlet::hurry);
-        while self.queue.handed_over().0 > 0 && Instant::now() < deadline {
+        while (self.queue.handed_over().0 > 0 || self.has_more_to_replay()) && Instant::now() < deadline {
             if self.outlets.iter().all(Outlet::is_hopeless) {
                 break;
             }
@@ -354,6 +371,7 @@ impl Worker {
         for done in closing {
             done.wait(deadline + GRACE);
         }
+        self.leave_ring();
         self.flushes.clear();
     }
 
@@ -366,6 +384,65 @@ impl Worker {
         }
         left
     }
+}
+
+/// What the crash ring asks for; see `delivery/crash.rs`.
+#[cfg(feature = "ring")]
+impl Worker {
+    /// A chunk was encoded. In a ring it stays until its messages are settled.
+    fn keep_or_give_back(&mut self, chunk: Chunk) {
+        match self.queue.ring() {
+            Some(_) => self.held.hold(&self.queue, chunk, &self.outlets),
+            None => self.queue.give_back(chunk),
+        }
+    }
+
+    fn replay_next(&mut self) -> bool {
+        self.replay.next(&self.queue, &mut self.outlets)
+    }
+
+    fn has_more_to_replay(&self) -> bool {
+        self.replay.has_more()
+    }
+
+    fn release_settled(&mut self) {
+        self.held.release(&self.queue, &self.outlets);
+        self.replay.release(&self.outlets);
+        if let Some(ring) = self.queue.ring() {
+            ring.note_clock();
+        }
+    }
+
+    fn awaits_settling(&self) -> bool {
+        !self.held.is_empty() || !self.replay.is_empty()
+    }
+
+    /// At the end: what is settled goes, and the ring with it if that was all.
+    fn leave_ring(&mut self) {
+        self.release_settled();
+        if let Some(ring) = self.queue.ring().filter(|_| self.held.is_empty()) {
+            ring.remove();
+        }
+    }
+}
+
+#[cfg(not(feature = "ring"))]
+impl Worker {
+    fn keep_or_give_back(&mut self, chunk: Chunk) {
+        self.queue.give_back(chunk);
+    }
+
+    fn replay_next(&mut self) -> bool {
+        false
+    }
+
+    fn has_more_to_replay(&self) -> bool {
+        false
+    }
+
+    fn release_settled(&mut self) {}
+
+    fn leave_ring(&mut self) {}
 }
 
 /// The lane whose next record is the oldest.

@@ -1,6 +1,6 @@
 //! Lanes: where a thread puts its records. A thread always uses the same lane, so its records stay in order.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crossbeam_utils::CachePadded;
 
@@ -25,11 +25,19 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    pub(crate) fn new() -> Lanes {
+    /// How many there are in this process: found once, because the system may answer differently later.
+    pub(crate) fn count() -> usize {
         const PER_PROCESSOR: usize = 2;
         const MOST: usize = 64;
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = (processors * PER_PROCESSOR).next_power_of_two().min(MOST);
+        static COUNT: OnceLock<usize> = OnceLock::new();
+        *COUNT.get_or_init(|| {
+            let processors = std::thread::available_parallelism().map_or(1, usize::from);
+            (processors * PER_PROCESSOR).next_power_of_two().min(MOST)
+        })
+    }
+
+    pub(crate) fn new() -> Lanes {
+        let count = Lanes::count();
         let lane = |index| CachePadded::new(Mutex::new(Lane { index, ..Lane::default() }));
         Lanes { lanes: (0..count).map(lane).collect() }
     }

@@ -1,0 +1,42 @@
+//! The memory of the queue's chunks, without the feature `ring`: the heap's. Gone with the process.
+
+use super::CHUNK_BYTES;
+
+/// Records behind one another.
+#[derive(Debug)]
+pub(crate) struct Buffer(Vec<u8>);
+
+impl Buffer {
+    /// So many empty ones.
+    pub(crate) fn of_heap(count: usize) -> Vec<Buffer> {
+        let new = || {
+            // Written once, so that the first message does not pay for the pages.
+            let mut bytes = vec![1; CHUNK_BYTES];
+            bytes.clear();
+            Buffer(bytes)
+        };
+        (0..count).map(|_| new()).collect()
+    }
+
+    /// Appends a record; `false`, and nothing is done, when it does not fit.
+    #[inline(always)]
+    pub(crate) fn try_append(&mut self, record: &[u8]) -> bool {
+        let has_room = self.0.len() + record.len() <= CHUNK_BYTES;
+        if has_room {
+            self.0.extend_from_slice(record);
+        }
+        has_room
+    }
+
+    /// Nothing to note where nothing outlives the process.
+    #[inline]
+    pub(crate) fn begin(&mut self, _lane: usize) {}
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+}

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::capture::thread;
 use crate::message::Severity;
 use crate::queue::{fork, Call, Latch, Queue, Waiter};
-use crate::stats::{DestinationStats, Losses, Stats};
+use crate::stats::{DestinationStats, LossReason, Losses, Stats};
 
 /// The account at the end of a flush.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +82,8 @@ pub(crate) struct Pipeline {
     pub(crate) queue: Arc<Queue>,
     /// `false` when the router is `off`: nothing is captured.
     pub(crate) enabled: bool,
+    /// The process whose messages are taken: none when there is nothing to be captured.
+    taking: fork::Process,
     /// The logger of messages that name none.
     pub(crate) logger: String,
     pub(crate) filters: Vec<MessageFilter>,
@@ -116,9 +118,11 @@ impl Pipeline {
     pub(crate) fn new(parts: Parts) -> Arc<Pipeline> {
         let Parts { queue, enabled, logger, filters, disabled_timers, flush_timeout, panics } = parts;
         let closed = AtomicBool::new(false);
+        let taking = if enabled { fork::Process::current() } else { fork::Process::none() };
         let pipeline = Arc::new(Pipeline {
             queue,
             enabled,
+            taking,
             logger,
             filters,
             disabled_timers,
@@ -132,6 +136,20 @@ impl Pipeline {
             pipelines.push(Arc::downgrade(&pipeline));
         }
         pipeline
+    }
+
+    /// Whether messages are captured at all, in this process: one comparison for both.
+    #[inline]
+    pub(crate) fn takes_messages(&self) -> bool {
+        !self.taking.was_forked()
+    }
+
+    /// A message that is not captured: lost in a forked child, and nothing when the router is `off`.
+    #[cold]
+    pub(crate) fn turn_away(&self) {
+        if self.enabled {
+            self.queue.counters.turned_away(LossReason::Forked, 1);
+        }
     }
 
     /// Whether the filters let such a message pass.

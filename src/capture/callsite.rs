@@ -208,16 +208,8 @@ pub(crate) fn add_keeper(keeper: std::sync::Weak<dyn Keeper>) {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Id {
     pub(crate) id: u64,
-    /// The level, 0 for ERROR to 4 for TRACE, if the event is only a message and fields.
-    pub(crate) plain_level: Option<u8>,
-}
-
-impl Id {
-    #[inline]
-    fn new(address: usize, level: usize) -> Id {
-        let plain_level = if level == 0 { None } else { Some((level as u8 - 1).min(4)) };
-        Id { id: address as u64, plain_level }
-    }
+    /// The number of the level and one, if the event is only a message and fields; else 0.
+    pub(crate) plain_level: usize,
 }
 
 /// The number of a level: 0 for ERROR to 4 for TRACE.
@@ -237,7 +229,7 @@ pub(crate) fn id(metadata: &'static Metadata<'static>) -> Id {
     let address = std::ptr::from_ref(metadata) as usize;
     let seen = SEEN[slot(address)].load(Ordering::Acquire);
     if seen & !LEVEL == address {
-        return Id::new(address, seen & LEVEL);
+        return Id { id: address as u64, plain_level: seen & LEVEL };
     }
     enter(metadata, address)
 }
@@ -256,7 +248,7 @@ fn enter(metadata: &'static Metadata<'static>, address: usize) -> Id {
     if address & LEVEL == 0 {
         SEEN[slot(address)].store(address | level, Ordering::Release);
     }
-    Id::new(address, level)
+    Id { id: address as u64, plain_level: level }
 }
 
 fn add(metadata: &'static Metadata<'static>, address: usize) -> &'static Callsite {

@@ -53,6 +53,8 @@ pub struct MetlogLayer {
     /// The builder's own filter; the stack's filters come before it.
     filter: Option<Targets>,
     severities: [u8; 5],
+    /// The same by [`plain_level`](callsite::Id::plain_level), whose three bits need no check here.
+    plain_severities: [u8; 8],
 }
 
 impl MetlogLayer {
@@ -62,7 +64,9 @@ impl MetlogLayer {
         filter: Option<Targets>,
         severities: [u8; 5],
     ) -> Self {
-        MetlogLayer { pipeline, spans: SpanTable::new(), timers, filter, severities }
+        let [error, warn, info, debug, trace] = severities;
+        let plain_severities = [0, error, warn, info, debug, trace, trace, trace];
+        MetlogLayer { pipeline, spans: SpanTable::new(), timers, filter, severities, plain_severities }
     }
 
     #[inline]
@@ -244,36 +248,38 @@ where
             return;
         }
         let callsite = callsite::id(metadata);
-        let severity = callsite.plain_level.map(|level| self.severities[usize::from(level)]);
-        if severity.is_some_and(|severity| !self.pipeline.passes("oldstyle", severity, None)) {
+        let is_plain = callsite.plain_level != 0;
+        let severity = self.plain_severities[callsite.plain_level % 8];
+        if is_plain && !self.pipeline.passes("oldstyle", severity, None) {
             return;
         }
         Draft::capture(&self.pipeline, |draft| {
             let span = self.span_of(event, &context);
-            match severity {
-                Some(severity) => self.plain_event(draft, event, callsite.id, severity, span),
-                None => self.special_event(draft, event, callsite.id, span),
+            match is_plain {
+                true => self.plain_event(draft, event, callsite.id, severity, span),
+                false => self.special_event(draft, event, callsite.id, span),
             }
         });
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &SpanId, context: Context<'_, S>) {
         let metadata = attributes.metadata();
-        if !self.pipeline.enabled || self.pipeline.queue.was_forked() || self.is_filtered_out(metadata) {
+        if !self.pipeline.takes_messages() || self.is_filtered_out(metadata) {
             return;
         }
         // A span made where nothing can be captured is one this layer does not know.
         let Some(mut scratch) = Scratch::take() else { return };
-        let (scratch, start) = scratch.parts();
+        let (bytes, start) = scratch.parts();
         let callsite = callsite::id(metadata).id;
-        let entries = record::begin_span(scratch, callsite);
-        let mut visitor = PlainVisitor { entries: Entries::new(scratch) };
+        let entries = record::begin_span(bytes, callsite);
+        let mut visitor = PlainVisitor { entries: Entries::new(bytes) };
         attributes.record(&mut visitor);
         let is_cut = visitor.entries.truncated();
-        record::finish_span(scratch, entries, is_cut);
+        record::finish_span(bytes, entries, is_cut);
         let rate = self.timers.rate(callsite, metadata, |name| self.pipeline.is_timer_disabled(name));
         let parent = self.parent_of(attributes, id, &context);
-        self.spans.insert(id.into_u64(), parent, rate, clock::now(), scratch, start);
+        self.spans.insert(id.into_u64(), parent, rate, clock::now(), bytes, start);
+        scratch.put_back();
     }
 
     fn on_record(&self, id: &SpanId, values: &SpanRecord<'_>, _context: Context<'_, S>) {
@@ -282,11 +288,12 @@ where
         }
         // What a value that is being captured records about a span, too deep down, is left out.
         let Some(mut scratch) = Scratch::take() else { return };
-        let (scratch, start) = scratch.parts();
-        let mut visitor = PlainVisitor { entries: Entries::new(scratch) };
+        let (bytes, start) = scratch.parts();
+        let mut visitor = PlainVisitor { entries: Entries::new(bytes) };
         values.record(&mut visitor);
         let is_cut = visitor.entries.truncated();
-        self.spans.record(id.into_u64(), &scratch[start..], is_cut);
+        self.spans.record(id.into_u64(), &bytes[start..], is_cut);
+        scratch.put_back();
     }
 
     fn on_enter(&self, id: &SpanId, _context: Context<'_, S>) {

@@ -34,6 +34,8 @@ pub(crate) struct Draft<'p, 's> {
     scratch: &'s mut Vec<u8>,
     /// Where the entries begin.
     start: usize,
+    /// The calling thread.
+    thread: usize,
     time: u64,
 }
 
@@ -41,20 +43,20 @@ impl<'p> Draft<'p, '_> {
     /// Captures a message with `capture`. Where nothing can be captured it is counted, and `None`.
     #[inline]
     pub(crate) fn capture<R>(pipeline: &'p Pipeline, capture: impl FnOnce(Draft<'p, '_>) -> R) -> Option<R> {
-        if !pipeline.enabled {
-            return None;
-        }
         // Before anything that takes a lock.
-        if pipeline.queue.was_forked() {
-            pipeline.queue.counters.turned_away(LossReason::Forked, 1);
+        if !pipeline.takes_messages() {
+            pipeline.turn_away();
             return None;
         }
         let Some(mut scratch) = Scratch::take() else {
             pipeline.queue.counters.turned_away(LossReason::Recursive, 1);
             return None;
         };
-        let (scratch, start) = scratch.parts();
-        Some(capture(Draft { pipeline, scratch, start, time: clock::now() }))
+        let thread = scratch.thread();
+        let (bytes, start) = scratch.parts();
+        let result = capture(Draft { pipeline, scratch: bytes, start, thread, time: clock::now() });
+        scratch.put_back();
+        Some(result)
     }
 
     /// When the message began to be captured.
@@ -102,7 +104,7 @@ impl<'p> Draft<'p, '_> {
     /// Hands the record over.
     #[inline(always)]
     pub(crate) fn send(self, severity: u8, messages: u8) {
-        self.pipeline.queue.push(self.scratch, severity, u64::from(messages));
+        self.pipeline.queue.push(self.thread, self.scratch, severity, u64::from(messages));
     }
 }
 

@@ -8,7 +8,7 @@
 //! ```text
 //! record  = length u32 | kind u8 | severity u8 | messages u8 | flags u8 | time u64 | callsite u64
 //!           | entries length u32 | thread length u32 | thread | entries | context
-//! entry   = tag u8 | name u16 | [ name length u16 | name ] | value
+//! entry   = tag u8 | name u16 | 0 | [ name length u16 | name ] | value
 //! context = span*, innermost first;   span = callsite u64 | cut u1, entries length u31 | entries
 //! ```
 //! Numbers are little-endian. A `name` below [`INLINE`] is the index of a field of the callsite, [`INLINE`] says
@@ -94,12 +94,12 @@ pub(crate) enum Name<'a> {
 }
 
 impl<'a> Name<'a> {
-    /// The name in two bytes, or the name itself if it must follow.
+    /// The name as a number, or the name itself if it must follow.
     #[inline]
-    fn code(self) -> Result<[u8; 2], &'a [u8]> {
+    fn code(self) -> Result<u16, &'a [u8]> {
         match self {
-            Name::Field(index) => Ok(index.to_le_bytes()),
-            Name::Part(part) => Ok((PART | part as u16).to_le_bytes()),
+            Name::Field(index) => Ok(index),
+            Name::Part(part) => Ok(PART | part as u16),
             Name::Inline(name) => Err(name),
         }
     }
@@ -176,43 +176,53 @@ impl<'b> Entries<'b> {
     #[inline]
     fn head(&mut self, tag: u8, name: Name<'_>) {
         match name.code() {
-            Ok([low, high]) => self.out.extend_from_slice(&[tag, low, high]),
+            Ok(code) => self.out.extend_from_slice(&head(tag, code).to_le_bytes()),
             Err(name) => self.inline_head(tag, name),
         }
     }
 
+    #[inline(never)]
     fn inline_head(&mut self, tag: u8, name: &[u8]) {
         let name = &name[..name.len().min(usize::from(u16::MAX))];
-        let [low, high] = INLINE.to_le_bytes();
-        self.out.extend_from_slice(&[tag, low, high]);
+        self.out.extend_from_slice(&head(tag, INLINE).to_le_bytes());
         self.out.extend_from_slice(&(name.len() as u16).to_le_bytes());
         self.out.extend_from_slice(name);
     }
 
+    /// Whether the buffer takes this much without growing. Who asks first, and lets a function of its own do the rare
+    /// rest, has nothing to save and restore on the usual way (a third of it).
     #[inline(always)]
-    fn eight(&mut self, tag: u8, name: Name<'_>, value: [u8; 8]) {
+    fn has_room(&self, length: usize) -> bool {
+        length <= self.out.capacity().wrapping_sub(self.out.len())
+    }
+
+    /// The most common entry by far: two stores.
+    #[inline(always)]
+    fn eight(&mut self, tag: u8, name: Name<'_>, value: u64) {
         match name.code() {
-            // The most common entry by far: one copy of eleven bytes.
-            Ok([low, high]) => {
-                let [a, b, c, d, e, f, g, h] = value;
-                self.out.extend_from_slice(&[tag, low, high, a, b, c, d, e, f, g, h]);
-            }
+            Ok(code) if self.has_room(12) => self.out.extend_from_slice(&twelve(head(tag, code), value)),
+            Ok(code) => self.eight_growing(head(tag, code), value),
             Err(name) => {
                 self.inline_head(tag, name);
-                self.out.extend_from_slice(&value);
+                self.out.extend_from_slice(&value.to_le_bytes());
             }
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn eight_growing(&mut self, head: u32, value: u64) {
+        self.out.extend_from_slice(&twelve(head, value));
     }
 
     /// The head of a text that is `length` bytes long.
     #[inline(always)]
     fn text_head(&mut self, name: Name<'_>, length: u32) {
-        let [a, b, c, d] = length.to_le_bytes();
         match name.code() {
-            Ok([low, high]) => self.out.extend_from_slice(&[tag::TEXT, low, high, a, b, c, d]),
+            Ok(code) => self.out.extend_from_slice(&eight(head(tag::TEXT, code), length)),
             Err(name) => {
                 self.inline_head(tag::TEXT, name);
-                self.out.extend_from_slice(&[a, b, c, d]);
+                self.out.extend_from_slice(&length.to_le_bytes());
             }
         }
     }
@@ -228,17 +238,17 @@ impl<'b> Entries<'b> {
 
     #[inline(always)]
     pub(crate) fn u64(&mut self, name: Name<'_>, value: u64) {
-        self.eight(tag::U64, name, value.to_le_bytes());
+        self.eight(tag::U64, name, value);
     }
 
     #[inline(always)]
     pub(crate) fn i64(&mut self, name: Name<'_>, value: i64) {
-        self.eight(tag::I64, name, value.to_le_bytes());
+        self.eight(tag::I64, name, value as u64);
     }
 
     #[inline(always)]
     pub(crate) fn f64(&mut self, name: Name<'_>, value: f64) {
-        self.eight(tag::F64, name, value.to_le_bytes());
+        self.eight(tag::F64, name, value.to_bits());
     }
 
     pub(crate) fn u128(&mut self, name: Name<'_>, value: u128) {
@@ -252,23 +262,27 @@ impl<'b> Entries<'b> {
     }
 
     pub(crate) fn duration(&mut self, name: Name<'_>, value: Duration) {
-        self.eight(tag::DURATION, name, nanoseconds(value).to_le_bytes());
+        self.eight(tag::DURATION, name, nanoseconds(value));
     }
 
     #[inline(always)]
     pub(crate) fn text(&mut self, name: Name<'_>, value: &str) {
-        if value.len() > MAX_TEXT {
-            return self.long_text(name, value);
+        match name.code() {
+            Ok(code) if value.len() <= MAX_TEXT && self.has_room(8 + value.len()) => {
+                self.out.extend_from_slice(&eight(head(tag::TEXT, code), value.len() as u32));
+                self.out.extend_from_slice(value.as_bytes());
+            }
+            _ => self.text_rarely(name, value),
         }
-        self.text_head(name, value.len() as u32);
-        self.out.extend_from_slice(value.as_bytes());
     }
 
-    #[cold]
+    /// A text with its name, one that is too long, or one the buffer has no room for yet.
     #[inline(never)]
-    fn long_text(&mut self, name: Name<'_>, value: &str) {
-        self.truncated = true;
-        self.text(name, thread::cut(value, MAX_TEXT));
+    fn text_rarely(&mut self, name: Name<'_>, value: &str) {
+        let fitting = thread::cut(value, MAX_TEXT);
+        self.truncated |= fitting.len() < value.len();
+        self.text_head(name, fitting.len() as u32);
+        self.out.extend_from_slice(fitting.as_bytes());
     }
 
     pub(crate) fn bytes(&mut self, name: Name<'_>, value: &[u8]) {
@@ -326,18 +340,22 @@ impl<'b> Entries<'b> {
             return self.text(name, literal);
         }
         self.text_head(name, 0);
-        let start = self.out.len() - 4;
-        self.truncated |= format_limited(self.out, arguments);
-        self.patch_length(start);
+        self.format_behind_head(arguments);
     }
 
     /// A text and, in front of it, its length.
     #[inline]
     fn formatted(&mut self, arguments: fmt::Arguments<'_>) {
-        let start = self.out.len();
         self.out.extend_from_slice(&[0; 4]);
+        self.format_behind_head(arguments);
+    }
+
+    /// A text behind its length, which is filled in.
+    #[inline(always)]
+    fn format_behind_head(&mut self, arguments: fmt::Arguments<'_>) {
+        let start = self.out.len();
         self.truncated |= format_limited(self.out, arguments);
-        self.patch_length(start);
+        self.patch_length(start - 4);
     }
 
     /// An error and every error behind it.
@@ -375,9 +393,27 @@ impl<'b> Entries<'b> {
 
     #[inline]
     fn patch_length(&mut self, start: usize) {
-        let length = (self.out.len() - start - 4) as u32;
-        self.out[start..start + 4].copy_from_slice(&length.to_le_bytes());
+        let length = self.out.len().wrapping_sub(start + 4) as u32;
+        if let Some(place) = self.out.get_mut(start..).and_then(<[u8]>::first_chunk_mut) {
+            *place = length.to_le_bytes();
+        }
     }
+}
+
+/// Tag and name of an entry, as they stand in a record.
+#[inline(always)]
+fn head(tag: u8, name: u16) -> u32 {
+    u32::from(tag) | u32::from(name) << 8
+}
+
+#[inline(always)]
+fn eight(head: u32, length: u32) -> [u8; 8] {
+    (u64::from(head) | u64::from(length) << 32).to_le_bytes()
+}
+
+#[inline(always)]
+fn twelve(head: u32, value: u64) -> [u8; 12] {
+    (u128::from(head) | u128::from(value) << 32).to_le_bytes().first_chunk().copied().unwrap_or_default()
 }
 
 /// What stands for a value whose own code panicked.
@@ -402,29 +438,39 @@ fn nanoseconds(value: Duration) -> u64 {
 #[inline(always)]
 fn format_limited(out: &mut Vec<u8>, arguments: fmt::Arguments<'_>) -> bool {
     let start = out.len();
-    let mut text = LimitedText { end: start + MAX_TEXT, out, truncated: false };
+    let mut text = LimitedText { start, out };
     // The buffer stays whole whatever the program's code does: at worst it holds half a text.
-    let outcome = catch_unwind(AssertUnwindSafe(|| text.write_fmt(arguments).is_ok()));
-    let truncated = text.truncated;
+    let outcome = catch_unwind(AssertUnwindSafe(|| text.write_fmt(arguments)));
     if outcome.is_err() {
         replace_by_note(out, start);
     }
-    truncated
+    let is_too_long = out.len() > start + MAX_TEXT;
+    if is_too_long {
+        cut_text(out, start + MAX_TEXT);
+    }
+    is_too_long
 }
 
-/// Takes formatted text up to a limit, and no more of it than that.
+/// Cuts the text that `out` ends with, in front of a character that begins at `end` or reaches over it.
+#[cold]
+#[inline(never)]
+fn cut_text(out: &mut Vec<u8>, end: usize) {
+    let is_begin = |&index: &usize| out.get(index).is_none_or(|byte| byte & 0xC0 != 0x80);
+    let end = (0..=end).rev().find(is_begin).unwrap_or(0);
+    out.truncate(end);
+}
+
+/// Takes formatted text, until it is longer than the limit: what is too much is cut off later.
 struct LimitedText<'o> {
     out: &'o mut Vec<u8>,
-    /// Where the buffer must end.
-    end: usize,
-    truncated: bool,
+    start: usize,
 }
 
 impl fmt::Write for LimitedText<'_> {
     #[inline]
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if self.out.len() + text.len() > self.end {
-            return self.write_last(text);
+        if text.len() > self.out.capacity().wrapping_sub(self.out.len()) {
+            return self.write_growing(text);
         }
         self.out.extend_from_slice(text.as_bytes());
         Ok(())
@@ -432,13 +478,20 @@ impl fmt::Write for LimitedText<'_> {
 }
 
 impl LimitedText<'_> {
+    /// The buffer has no room left; it grows as long as the text is not too long already.
     #[cold]
-    fn write_last(&mut self, text: &str) -> fmt::Result {
-        let room = self.end.saturating_sub(self.out.len());
-        self.out.extend_from_slice(thread::cut(text, room).as_bytes());
-        self.end = self.out.len();
-        self.truncated = true;
-        Err(fmt::Error)
+    #[inline(never)]
+    fn write_growing(&mut self, text: &str) -> fmt::Result {
+        /// More than the limit, also if the last character does not fit.
+        const ENOUGH: usize = MAX_TEXT + 4;
+        let room = (self.start + ENOUGH).saturating_sub(self.out.len());
+        let fitting = thread::cut(text, room);
+        self.out.extend_from_slice(fitting.as_bytes());
+        if fitting.len() < text.len() {
+            Err(fmt::Error)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -788,14 +841,14 @@ impl<'a> Reader<'a> {
 
     #[inline]
     fn entry(&mut self) -> Option<(Name<'a>, Value<'a>)> {
-        let [tag] = self.array()?;
-        let name = self.name()?;
+        let [tag, low, high, _] = self.array()?;
+        let name = self.name(u16::from_le_bytes([low, high]))?;
         Some((name, self.value(tag)?))
     }
 
     #[inline]
-    fn name(&mut self) -> Option<Name<'a>> {
-        match self.u16()? {
+    fn name(&mut self, code: u16) -> Option<Name<'a>> {
+        match code {
             INLINE => {
                 let length = usize::from(self.u16()?);
                 Some(Name::Inline(self.take(length)?))

@@ -114,21 +114,24 @@ fn assign_index() -> usize {
 struct Buffer {
     bytes: Vec<u8>,
     prefix: usize,
-    is_nested: bool,
+    /// The thread's [`index`], at hand without another look at a thread-local.
+    thread: usize,
+    /// It stays with the thread while it has no more memory than this: nothing at all if it is nested in another.
+    keep_bytes: usize,
 }
 
 /// A buffer one message is captured in: the calling thread's own, or a fresh one when that is in use.
-pub(crate) struct Scratch {
-    /// Always there, until it is dropped.
-    buffer: Option<Box<Buffer>>,
-}
+///
+/// To be [put back](Scratch::put_back). No `Drop` does that, because it would not be inlined; if ever a panic of this
+/// crate's own comes in between, the thread goes on with fresh buffers.
+pub(crate) struct Scratch(Box<Buffer>);
 
 impl Scratch {
     /// `None` on this crate's own threads and when nested too deep.
     #[inline]
     pub(crate) fn take() -> Option<Scratch> {
         match LOCAL.try_with(|local| local.scratch.take()) {
-            Ok(Some(buffer)) => Some(Scratch { buffer: Some(buffer) }),
+            Ok(Some(buffer)) => Some(Scratch(buffer)),
             _ => Scratch::fresh(),
         }
     }
@@ -145,17 +148,32 @@ impl Scratch {
         DEPTH.set(depth + u8::from(is_nested));
         let mut bytes = vec![0; HEADER];
         bytes.extend_from_slice(thread_name().as_bytes());
-        let buffer = Buffer { prefix: bytes.len(), bytes, is_nested };
-        Some(Scratch { buffer: Some(Box::new(buffer)) })
+        let keep_bytes = if is_nested { 0 } else { KEEP_BYTES };
+        Some(Scratch(Box::new(Buffer { prefix: bytes.len(), bytes, thread: index(), keep_bytes })))
     }
 
     /// What is captured so far, and where it begins.
     #[inline]
     pub(crate) fn parts(&mut self) -> (&mut Vec<u8>, usize) {
-        match &mut self.buffer {
-            Some(buffer) => (&mut buffer.bytes, buffer.prefix),
-            None => unreachable!("the buffer is taken out by `drop` only"),
+        let Buffer { bytes, prefix, .. } = &mut *self.0;
+        (bytes, *prefix)
+    }
+
+    /// The calling thread's [`index`].
+    #[inline]
+    pub(crate) fn thread(&self) -> usize {
+        self.0.thread
+    }
+
+    /// Ready for the next message.
+    #[inline(always)]
+    pub(crate) fn put_back(self) {
+        let Scratch(mut buffer) = self;
+        if buffer.bytes.capacity() > buffer.keep_bytes {
+            return put_back_rarely(buffer);
         }
+        buffer.bytes.truncate(buffer.prefix);
+        put_back(buffer);
     }
 }
 
@@ -163,10 +181,11 @@ impl Scratch {
 #[cold]
 #[inline(never)]
 fn put_back_rarely(mut buffer: Box<Buffer>) {
-    if buffer.is_nested {
+    if buffer.keep_bytes == 0 {
         DEPTH.set(DEPTH.get().saturating_sub(1));
     } else {
-        buffer.bytes.shrink_to(KEEP_BYTES);
+        buffer.bytes.truncate(buffer.prefix);
+        buffer.bytes.shrink_to(buffer.keep_bytes);
         put_back(buffer);
     }
 }
@@ -174,19 +193,6 @@ fn put_back_rarely(mut buffer: Box<Buffer>) {
 #[inline]
 fn put_back(buffer: Box<Buffer>) {
     let _ = LOCAL.try_with(|local| local.scratch.set(Some(buffer)));
-}
-
-impl Drop for Scratch {
-    #[inline(always)]
-    fn drop(&mut self) {
-        let Some(mut buffer) = self.buffer.take() else { return };
-        buffer.bytes.truncate(buffer.prefix);
-        if buffer.is_nested || buffer.bytes.capacity() > KEEP_BYTES {
-            put_back_rarely(buffer);
-        } else {
-            put_back(buffer);
-        }
-    }
 }
 
 /// A buffer for values that are put together over several calls, without being in the middle of a message.
@@ -287,8 +293,7 @@ mod tests {
         assert_eq!(second.len(), start);
         assert!(Scratch::take().is_none());
         assert!(is_capturing());
-        held.reverse();
-        held.clear();
+        held.into_iter().rev().for_each(Scratch::put_back);
         assert!(!is_capturing());
         let mut again = Scratch::take().expect("not nested");
         let (bytes, start) = again.parts();

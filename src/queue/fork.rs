@@ -27,6 +27,11 @@ impl Process {
         Process { generation: GENERATION.load(Ordering::Relaxed) }
     }
 
+    /// No process: the calling one is always another.
+    pub(crate) const fn none() -> Process {
+        Process { generation: u32::MAX }
+    }
+
     /// Whether the calling process was forked since.
     #[inline]
     pub(crate) fn was_forked(self) -> bool {

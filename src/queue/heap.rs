@@ -18,10 +18,20 @@ impl Buffer {
         (0..count).map(|_| new()).collect()
     }
 
+    /// One without memory, and so without room.
+    pub(crate) fn none() -> Buffer {
+        Buffer(Vec::new())
+    }
+
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.capacity() == 0
+    }
+
     /// Appends a record; `false`, and nothing is done, when it does not fit.
     #[inline(always)]
     pub(crate) fn try_append(&mut self, record: &[u8]) -> bool {
-        let has_room = self.0.len() + record.len() <= CHUNK_BYTES;
+        // The same comparison as the vector's own, which the compiler then leaves out.
+        let has_room = record.len() <= self.0.capacity().wrapping_sub(self.0.len());
         if has_room {
             self.0.extend_from_slice(record);
         }

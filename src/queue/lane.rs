@@ -7,10 +7,11 @@ use crossbeam_utils::CachePadded;
 use super::Chunk;
 
 /// What is under a lane's lock.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) index: usize,
-    pub(crate) chunk: Option<Chunk>,
+    /// What records are appended to; [`Chunk::none`] before the first record and after the worker took it.
+    pub(crate) chunk: Chunk,
     /// The worker waits to be called.
     pub(crate) armed: bool,
     /// Nothing is taken any more. A closed lane has no chunk.
@@ -38,7 +39,10 @@ impl Lanes {
 
     pub(crate) fn new() -> Lanes {
         let count = Lanes::count();
-        let lane = |index| CachePadded::new(Mutex::new(Lane { index, ..Lane::default() }));
+        let lane = |index| {
+            let chunk = Chunk::none();
+            CachePadded::new(Mutex::new(Lane { index, chunk, armed: false, closed: false, emitted: 0 }))
+        };
         Lanes { lanes: (0..count).map(lane).collect() }
     }
 

@@ -118,15 +118,26 @@ impl Drop for Region {
     }
 }
 
+/// The head of the slot that buffers without memory have; nobody reads it.
+#[repr(align(64))]
+struct Nowhere {
+    _words: [AtomicU64; SLOT_HEAD / 8],
+}
+
+static NOWHERE: Nowhere = Nowhere { _words: [const { AtomicU64::new(0) }; SLOT_HEAD / 8] };
+
 /// Records behind one another in a slot, which is this buffer's alone.
 pub(crate) struct Buffer {
     slot: NonNull<u8>,
-    /// Never more than [`CHUNK_BYTES`]; all of them are written.
+    /// Never more than `capacity`; all of them are written.
     len: usize,
-    region: Arc<Region>,
+    /// How many bytes the slot has room for behind its head: [`CHUNK_BYTES`], or 0 if there is no slot.
+    capacity: usize,
+    /// What keeps the slot's memory; `None` if there is no slot.
+    region: Option<Arc<Region>>,
 }
 
-// SAFETY: the slot is reached through this buffer only.
+// SAFETY: the slot is reached through this buffer only, but for [`NOWHERE`], of which every word is atomic.
 unsafe impl Send for Buffer {}
 
 impl Buffer {
@@ -175,20 +186,30 @@ impl Buffer {
         let buffer = |index: usize| {
             // SAFETY: the region has `count` slots, one behind the other.
             let slot = unsafe { region.base.add(index * SLOT_BYTES) };
-            Buffer { slot, len: 0, region: Arc::clone(&region) }
+            Buffer { slot, len: 0, capacity: CHUNK_BYTES, region: Some(Arc::clone(&region)) }
         };
         (0..count).map(buffer).collect()
+    }
+
+    /// One without memory, and so without room.
+    pub(crate) fn none() -> Buffer {
+        let slot = NonNull::from(&NOWHERE).cast();
+        Buffer { slot, len: 0, capacity: 0, region: None }
+    }
+
+    pub(crate) fn is_none(&self) -> bool {
+        self.capacity == 0
     }
 
     /// Appends a record; `false`, and nothing is done, when it does not fit. Once this has returned the record is in
     /// the file, whatever becomes of the process.
     #[inline(always)]
     pub(crate) fn try_append(&mut self, record: &[u8]) -> bool {
-        if record.len() > CHUNK_BYTES - self.len {
+        if record.len() > self.capacity - self.len {
             return false;
         }
-        // SAFETY: the slot has room for `CHUNK_BYTES` behind its head, and the record ends before that. The record is
-        // not in the slot: nobody else has a reference into it while this one is exclusive.
+        // SAFETY: the slot has room for `capacity` bytes behind its head, and the record ends before that. The record
+        // is not in the slot: nobody else has a reference into it while this one is exclusive.
         unsafe {
             let end = self.slot.as_ptr().add(SLOT_HEAD + self.len);
             ptr::copy_nonoverlapping(record.as_ptr(), end, record.len());
@@ -201,7 +222,7 @@ impl Buffer {
     /// Another process may read up to here from now on.
     #[inline(always)]
     fn commit(&self) {
-        // SAFETY: the slot begins with the committed length, aligned to 64 bytes, and it is only reached like this.
+        // SAFETY: the slot begins with the committed length, aligned to 64 bytes; it is only reached like this.
         let committed = unsafe { AtomicU32::from_ptr(self.slot.as_ptr().cast()) };
         committed.store(self.len as u32, Ordering::Release);
     }
@@ -209,7 +230,8 @@ impl Buffer {
     /// Notes where the records that follow come from. For an empty buffer.
     #[inline]
     pub(crate) fn begin(&mut self, lane: usize) {
-        let begun = self.region.begun.fetch_add(1, Ordering::Relaxed);
+        let Some(region) = &self.region else { return };
+        let begun = region.begun.fetch_add(1, Ordering::Relaxed);
         self.set_order(NOT_TAKEN | begun);
         // SAFETY: this is inside of the slot's head, aligned to four bytes, and only reached like this.
         let place = unsafe { AtomicU32::from_ptr(self.slot.as_ptr().add(LANE_AT).cast()) };

@@ -25,7 +25,6 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
 use crate::capture::record::MAX_RECORD;
-use crate::capture::thread;
 use crate::stats::{Counters, LossReason};
 #[cfg(not(feature = "ring"))]
 use heap::Buffer;
@@ -71,14 +70,23 @@ impl Chunk {
         Chunk { bytes, messages: 0, lane: 0 }
     }
 
-    /// Appends a record; `false`, and nothing is done, when it does not fit.
+    /// What stands where there is no chunk: it has no memory, and so no room for any record.
+    fn none() -> Chunk {
+        Chunk { bytes: Buffer::none(), messages: 0, lane: 0 }
+    }
+
+    fn is_none(&self) -> bool {
+        self.bytes.is_none()
+    }
+
+    /// Appends a record; `false`, and nothing is done, when there is no room for it.
     #[inline(always)]
     fn try_append(&mut self, record: &[u8], messages: u64) -> bool {
-        let fits = self.bytes.try_append(record);
-        if fits {
+        let has_room = self.bytes.try_append(record);
+        if has_room {
             self.messages += messages;
         }
-        fits
+        has_room
     }
 
     /// The records, one behind the other.
@@ -238,19 +246,18 @@ impl Queue {
         (Queue { ring: Some(ring), ..queue }, calls)
     }
 
-    /// Takes a record that makes `messages` messages of this severity, or counts why not. Not to be called in a
-    /// forked child: a lane may be locked there for ever.
+    /// Takes a record of this thread that makes `messages` messages of this severity, or counts why not. Not to be
+    /// called in a forked child: a lane may be locked there for ever.
     #[inline(always)]
-    pub(crate) fn push(&self, record: &[u8], severity: u8, messages: u64) {
+    pub(crate) fn push(&self, thread: usize, record: &[u8], severity: u8, messages: u64) {
         if severity >= SHED_SEVERITY && self.shedding.load(Ordering::Relaxed) && self.is_shed() {
             return self.counters.turned_away(LossReason::Shed, messages);
         }
-        let mut lane = self.lanes.of(thread::index());
-        let is_taken = lane.chunk.as_mut().is_some_and(|chunk| chunk.try_append(record, messages));
-        if !is_taken {
+        let mut lane = self.lanes.of(thread);
+        // A lane that is armed or closed has no chunk: see `arm` and `close`.
+        if !lane.chunk.try_append(record, messages) {
             return self.push_to_fresh_chunk(lane, record, messages);
         }
-        // A lane that is armed has no chunk: see `arm`.
         lane.emitted += messages;
     }
 
@@ -298,15 +305,15 @@ impl Queue {
         chunk.bytes.begin(lane.index);
         // No record is longer than an empty chunk.
         chunk.try_append(record, messages);
-        lane.chunk = Some(chunk);
+        lane.chunk = chunk;
         lane.emitted += messages;
     }
 
     /// Hands the lane's chunk over. Under the lane's lock, so that its chunks stay in order.
     fn seal(&self, lane: &mut Lane) {
-        if let Some(chunk) = lane.chunk.take() {
+        if !lane.chunk.is_none() {
             // There is room for every chunk there is; only a queue without a worker is disconnected.
-            let _ = self.full.0.try_send(chunk);
+            let _ = self.full.0.try_send(std::mem::replace(&mut lane.chunk, Chunk::none()));
         }
     }
 
@@ -358,22 +365,19 @@ impl Queue {
                 chunk.map(|chunk| self.give_back(chunk)).ok();
                 return Err(LossReason::Closed);
             }
-            // Another thread of this lane may have got one meanwhile.
-            if lane.chunk.as_mut().is_some_and(|open| open.try_append(record, messages)) {
+            if lane.chunk.try_append(record, messages) {
+                // Another thread of this lane got one meanwhile.
                 lane.emitted += messages;
                 chunk.map(|chunk| self.give_back(chunk)).ok();
                 return Ok(());
             }
-            match chunk {
-                Ok(chunk) => {
-                    self.seal(&mut lane);
-                    self.start(&mut lane, chunk, record, messages);
-                    return Ok(());
-                }
-                Err(_) if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
-                    return Err(LossReason::QueueFull)
-                }
-                Err(_) => {}
+            if let Ok(chunk) = chunk {
+                self.seal(&mut lane);
+                self.start(&mut lane, chunk, record, messages);
+                return Ok(());
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Err(LossReason::QueueFull);
             }
         }
     }

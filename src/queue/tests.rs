@@ -1,6 +1,7 @@
 //! Conservation in the queue alone: what came in is taken, or counted with its reason.
 
 use super::*;
+use crate::capture::thread;
 
 fn queue(when_full: WhenFull) -> (Queue, Receiver<Call>) {
     // The smallest there is.
@@ -21,7 +22,7 @@ fn taken(queue: &Queue) -> u64 {
 fn fill(queue: &Queue) -> u64 {
     let record = record(CHUNK_BYTES / 4);
     let count = queue.chunks as u64 * 8;
-    (0..count).for_each(|_| queue.push(&record, 6, 1));
+    (0..count).for_each(|_| queue.push(thread::index(), &record, 6, 1));
     count
 }
 
@@ -41,7 +42,7 @@ fn a_full_queue_drops_the_oldest_and_counts_them() {
     for number in 0..queue.chunks as u64 * 8 {
         let mut record = record(CHUNK_BYTES / 4);
         record[8..16].copy_from_slice(&number.to_le_bytes());
-        queue.push(&record, 6, 1);
+        queue.push(thread::index(), &record, 6, 1);
     }
     let lost = queue.counters.lost(LossReason::QueueFull);
     queue.seal_all();
@@ -55,7 +56,7 @@ fn debug_is_taken_again_when_there_is_room_although_the_note_of_that_was_missed(
     let (queue, _calls) = queue(WhenFull::DropNewest);
     // What a caller leaves behind that looked at the room before all of it came back, and noted it after.
     queue.shedding.store(true, Ordering::Relaxed);
-    queue.push(&record(64), 7, 1);
+    queue.push(thread::index(), &record(64), 7, 1);
     assert_eq!((queue.counters.lost(LossReason::Shed), taken(&queue)), (0, 1));
 }
 
@@ -63,13 +64,13 @@ fn debug_is_taken_again_when_there_is_room_although_the_note_of_that_was_missed(
 fn debug_is_shed_before_the_queue_is_full_and_comes_back_when_there_is_room() {
     let (queue, _calls) = queue(WhenFull::DropNewest);
     fill(&queue);
-    queue.push(&record(64), 7, 1);
+    queue.push(thread::index(), &record(64), 7, 1);
     assert_eq!(queue.counters.lost(LossReason::Shed), 1);
     queue.seal_all();
     while let Some(chunk) = queue.take() {
         queue.give_back(chunk);
     }
-    queue.push(&record(64), 7, 1);
+    queue.push(thread::index(), &record(64), 7, 1);
     assert_eq!(queue.counters.lost(LossReason::Shed), 1);
 }
 
@@ -79,10 +80,10 @@ fn a_caller_that_may_wait_for_a_while_waits_that_long_and_then_drops() {
     let (queue, _calls) = queue(WhenFull::BlockFor(patience));
     let record = record(CHUNK_BYTES);
     for _ in 0..queue.chunks {
-        queue.push(&record, 6, 1);
+        queue.push(thread::index(), &record, 6, 1);
     }
     let start = Instant::now();
-    queue.push(&record, 6, 1);
+    queue.push(thread::index(), &record, 6, 1);
     assert!(start.elapsed() >= patience);
     assert_eq!(queue.counters.lost(LossReason::QueueFull), 1);
 }
@@ -94,7 +95,7 @@ fn a_blocked_caller_goes_on_when_there_is_room_and_loses_nothing() {
     let count = queue.chunks as u64 * 10;
     let mut got = 0;
     std::thread::scope(|scope| {
-        let producer = scope.spawn(|| (0..count).for_each(|_| queue.push(&record, 6, 1)));
+        let producer = scope.spawn(|| (0..count).for_each(|_| queue.push(thread::index(), &record, 6, 1)));
         while !producer.is_finished() {
             if let Some(chunk) = queue.take() {
                 got += chunk.messages;
@@ -110,16 +111,16 @@ fn a_closed_queue_wakes_those_that_wait_and_takes_nothing_more() {
     let (queue, _calls) = queue(WhenFull::Block);
     let record = record(CHUNK_BYTES);
     for _ in 0..queue.chunks {
-        queue.push(&record, 6, 1);
+        queue.push(thread::index(), &record, 6, 1);
     }
     std::thread::scope(|scope| {
-        scope.spawn(|| queue.push(&record, 6, 1));
+        scope.spawn(|| queue.push(thread::index(), &record, 6, 1));
         while !queue.is_waited_for() {
             std::thread::yield_now();
         }
         queue.close();
     });
-    queue.push(&record, 6, 1);
+    queue.push(thread::index(), &record, 6, 1);
     assert_eq!(queue.counters.lost(LossReason::Closed), 2);
     assert_eq!(taken(&queue), queue.chunks as u64);
 }
@@ -128,8 +129,8 @@ fn a_closed_queue_wakes_those_that_wait_and_takes_nothing_more() {
 fn the_worker_is_called_once_when_an_armed_lane_gets_a_record() {
     let (queue, calls) = queue(WhenFull::DropNewest);
     assert!(queue.arm());
-    queue.push(&record(64), 6, 1);
-    queue.push(&record(64), 6, 1);
+    queue.push(thread::index(), &record(64), 6, 1);
+    queue.push(thread::index(), &record(64), 6, 1);
     assert!(matches!(calls.try_recv(), Ok(Call::Wake)));
     assert!(calls.try_recv().is_err());
     assert!(!queue.arm(), "a lane with a record is not armed");

@@ -167,11 +167,6 @@ impl DeadRing {
         }
     }
 
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The records of the next slot, and its number.
     pub(crate) fn next(&mut self) -> Option<(u32, Vec<u8>)> {
         self.image.next(&self.file)

@@ -167,11 +167,6 @@ impl LiveRing {
         Ok((ring, buffers))
     }
 
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The number of the chunk the worker takes now.
     pub(crate) fn next_taken(&self) -> u64 {
         self.taken.fetch_add(1, Ordering::Relaxed)

@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod child;
+pub mod fault_report;
 #[path = "../support/json.rs"]
 pub mod json;
 pub mod oracle;

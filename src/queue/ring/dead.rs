@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -120,6 +120,16 @@ impl Image {
         Some((index, records.unwrap_or_default()))
     }
 
+    /// Where in the file nothing is: from there, so many bytes.
+    fn empty(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let slot_bytes = u64::from(self.layout.slot_bytes);
+        (0..self.layout.slots).filter_map(move |index| {
+            let slot = self.slots.iter().find(|(used, _)| *used == index);
+            let used = slot.map_or(0, |(_, length)| (SLOT_HEAD + length) as u64);
+            (used < slot_bytes).then(|| (self.layout.slot(index) + used, slot_bytes - used))
+        })
+    }
+
     /// Whether every slot was read.
     pub(crate) fn is_read(&self) -> bool {
         self.slots.is_empty()
@@ -159,7 +169,10 @@ impl DeadRing {
             return Ok(None);
         };
         match Image::read(&file) {
-            Ok(image) => Ok(Some(DeadRing { image, file, path })),
+            Ok(image) => {
+                image.empty().for_each(|(at, length)| give_back(&file, at, length));
+                Ok(Some(DeadRing { image, file, path }))
+            }
             Err(problem) => {
                 let kept = keep_as_bad(&path).map_or_else(|error| error.to_string(), |kept| kept.display().to_string());
                 Err(format!("{}: {problem}; it is kept as {kept}", path.display()))
@@ -177,9 +190,13 @@ impl DeadRing {
         let at = self.image.layout.slot(slot);
         // A write that fails costs a second delivery, should this process crash too.
         let _ = self.file.write_all_at(&0u32.to_ne_bytes(), at);
-        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        // Gives the memory back; where that is not to be had it goes with the file.
-        let _ = fallocate(&self.file, hole, at, u64::from(self.image.layout.slot_bytes));
+        give_back(&self.file, at, u64::from(self.image.layout.slot_bytes));
+    }
+
+    /// How much memory, or room on a disk, it takes.
+    pub(crate) fn bytes(&self) -> u64 {
+        const BLOCK: u64 = 512;
+        self.file.metadata().map_or(0, |metadata| metadata.blocks() * BLOCK)
     }
 
     /// All of it is settled. The file goes, or is put aside if something in it was damaged.
@@ -195,6 +212,12 @@ impl DeadRing {
             Err(error) => say(format_args!("{}: {error}", self.path.display())),
         }
     }
+}
+
+/// Gives back the memory of a part of the file that nobody will read; where that is not to be had it goes with the file.
+fn give_back(file: &File, at: u64, length: u64) {
+    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    let _ = fallocate(file, hole, at, length);
 }
 
 fn say(what: std::fmt::Arguments<'_>) {

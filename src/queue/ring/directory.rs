@@ -124,16 +124,6 @@ pub(crate) fn clean(directory: &Path) {
     }
 }
 
-/// Bytes that dead rings take up.
-pub(crate) fn dead_bytes(directory: &Path) -> u64 {
-    const BLOCK: u64 = 512;
-    let taken = |name: &String| {
-        let file = lock(&directory.join(name)).ok().flatten()?;
-        Some(file.metadata().ok()?.blocks() * BLOCK)
-    };
-    names(directory, RING).iter().filter_map(taken).sum()
-}
-
 /// Whether the file's system keeps the blocks it has given once: elsewhere a write to mapped memory may find no room,
 /// which is SIGBUS.
 ///

@@ -122,10 +122,8 @@ impl LiveRing {
         style: &Style,
         chunks: usize,
     ) -> io::Result<(Arc<LiveRing>, Vec<Buffer>)> {
-        let in_directory = |error| with_path(directory, &error);
-        directory::prepare(directory).map_err(in_directory)?;
+        directory::prepare(directory).map_err(|error| with_path(directory, &error))?;
         directory::clean(directory);
-        refuse_too_many_dead(directory, chunks).map_err(in_directory)?;
         let begun = clock::since_epoch(std::time::SystemTime::now());
         let name = |end| directory.join(directory::name(&style.logger, begun, style.process_id, end));
         let new = name(directory::NEW);
@@ -227,8 +225,10 @@ pub(crate) fn queue(
     counters: &Arc<Counters>,
 ) -> (Queue, Receiver<Call>) {
     let counters = Arc::clone(counters);
-    let ring = LiveRing::create(directory, style, Queue::chunks(bytes));
+    let chunks = Queue::chunks(bytes);
     let (rings, bad) = DeadRing::adopt_all(directory, Some(&style.logger));
+    let ring =
+        refuse_too_many_dead(directory, &rings, chunks).and_then(|()| LiveRing::create(directory, style, chunks));
     counters.turned_away(LossReason::Damaged, bad);
     let (queue, calls) = match ring {
         Ok(ring) => Queue::in_ring(ring, when_full, counters),
@@ -243,14 +243,15 @@ pub(crate) fn queue(
 }
 
 /// A program that crashes again and again while its router is down must not fill the memory with rings.
-fn refuse_too_many_dead(directory: &Path, chunks: usize) -> io::Result<()> {
+fn refuse_too_many_dead(directory: &Path, rings: &[DeadRing], chunks: usize) -> io::Result<()> {
     let most = MOST_DEAD_RINGS * (chunks * SLOT_BYTES) as u64;
-    let dead = directory::dead_bytes(directory);
+    let dead: u64 = rings.iter().map(DeadRing::bytes).sum();
     match dead <= most {
         true => Ok(()),
         false => Err(io::Error::other(format!(
-            "rings of programs that crashed take {dead} bytes there, and no more than {most} are kept; they go when \
-             their messages can be delivered"
+            "{}: rings of programs that crashed hold {dead} bytes, and no more than {most} are kept; they go when their \
+             messages can be delivered",
+            directory.display()
         ))),
     }
 }

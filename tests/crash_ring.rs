@@ -1,0 +1,428 @@
+//! What a log call has returned from survives the process, however it dies: child processes say which calls have
+//! returned, one by one, and die; the next one, or the router, delivers what they left.
+#![cfg(all(feature = "ring", target_os = "linux"))]
+// To die like a broken program.
+#![allow(unsafe_code)]
+
+mod process_support;
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, ChildStdout};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use process_support::fault_report::record;
+use process_support::oracle::{assert_balanced, text, Got};
+use process_support::{child, closed_port, eventually, Directory, LONG};
+use tracing_metlog::{Builder, LossReason, WhenFull};
+
+const RING: &str = "METLOG_TEST_RING";
+const PRODUCER: &str = "METLOG_TEST_PRODUCER";
+const LIMIT: &str = "METLOG_TEST_LIMIT";
+
+/// What the oracle of one process says: each call that has returned, as eight bytes, by a pipe.
+fn tell(n: u64) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(&n.to_le_bytes()).and_then(|()| out.flush());
+}
+
+fn number(name: &str) -> u64 {
+    std::env::var(name).expect("given by the parent").parse().expect("a number")
+}
+
+fn builder() -> Builder {
+    let builder = tracing_metlog::builder().router(child::router()).logger("crash").filter("info").panics(false);
+    let builder = match child::mode().as_deref() {
+        Some("timers") => builder,
+        _ => builder.disabled_timers(["*"]),
+    };
+    let builder = builder.when_full(WhenFull::Block).queue_bytes(4 << 20).flush_timeout(LONG);
+    match std::env::var(RING) {
+        Ok(directory) => builder.ring(Path::new(&directory)),
+        Err(_) => builder,
+    }
+}
+
+/// What the children of this file do; nothing when it is run as a test.
+#[test]
+fn child() {
+    let Some(mode) = child::mode() else { return };
+    println!();
+    let guard = builder().init();
+    match mode.as_str() {
+        "deliver" => {
+            let stats = guard.finish();
+            assert_balanced(&stats);
+            println!("stats: {} {} {}", stats.replayed, stats.delivered, stats.lost.total());
+            println!("damaged: {}", stats.lost.count(LossReason::Damaged));
+            return;
+        }
+        _ => log_and_die(&mode),
+    }
+    drop(guard);
+}
+
+/// Logs until it dies; in three shapes, so that callsites, spans and their fields are needed to read what is left.
+fn log_and_die(mode: &str) {
+    let (t, limit) = (number(PRODUCER), number(LIMIT));
+    tell(u64::MAX);
+    for n in 0..u64::MAX {
+        match n % 3 {
+            0 => tracing::info!(t, n, "{}", text(t, n)),
+            1 => tracing::info_span!("inside", t, number = n).in_scope(|| log::info!(n; "{}", text(t, n))),
+            _ => tracing::info_span!("request", t).in_scope(|| tracing::warn!(n, "{}", text(t, n))),
+        }
+        tell(n);
+        if n >= limit {
+            die(mode);
+        }
+    }
+}
+
+fn die(mode: &str) {
+    match mode {
+        "abort" => std::process::abort(),
+        // SAFETY: it is not; that is what it is for.
+        "segv" => unsafe { std::ptr::null_mut::<u8>().write_volatile(1) },
+        // SAFETY: it takes a number and does not return.
+        "_exit" => unsafe { libc::_exit(3) },
+        // SAFETY: as above.
+        "timers" => unsafe { libc::_exit(3) },
+        "fork" => fork_and_die(),
+        // The parent kills it, some time.
+        "killed" => {}
+        other => panic!("mode {other}"),
+    }
+}
+
+/// A `Debug` that forks: the child is in the middle of a log call, behind everything that asks for a fork.
+struct Forks;
+
+impl std::fmt::Debug for Forks {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // SAFETY: the child calls nothing but what this crate does in a log call, sleeps and ends.
+        if unsafe { libc::fork() } > 0 {
+            // SAFETY: it takes a number and does not return.
+            unsafe { libc::_exit(3) };
+        }
+        formatter.write_str("forked")
+    }
+}
+
+/// The process dies, and a child of it lives on that has just logged a message of its own.
+fn fork_and_die() {
+    tracing::info!(t = 0, n = 4711, value = ?Forks);
+    // SAFETY: these take numbers. Nobody waits for this process: it has closed what it had from its parent.
+    unsafe {
+        (0..3).for_each(|file| assert_eq!(libc::close(file), 0));
+        libc::sleep(20);
+        libc::_exit(0);
+    }
+}
+
+/// Takes whole lines over TCP from processes that may die in the middle of one; what comes after the last newline of a
+/// connection is left out, as every receiver of lines does.
+struct Sink {
+    address: String,
+    lines: Arc<Mutex<Vec<String>>>,
+    /// Connections that are read.
+    open: Arc<AtomicUsize>,
+}
+
+impl Sink {
+    fn start() -> Sink {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+        let address = format!("tcp://{}", listener.local_addr().expect("bound"));
+        let (lines, open) = (Arc::default(), Arc::new(AtomicUsize::new(0)));
+        let (shared, counted) = (Arc::clone(&lines), Arc::clone(&open));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (shared, counted) = (Arc::clone(&shared), Arc::clone(&counted));
+                counted.fetch_add(1, Ordering::SeqCst);
+                std::thread::spawn(move || {
+                    read_lines(stream, &shared);
+                    counted.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        Sink { address, lines, open }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.lines.lock().expect("whole").clone()
+    }
+
+    fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
+    }
+}
+
+fn read_lines(mut stream: impl Read, shared: &Mutex<Vec<String>>) {
+    let (mut bytes, mut space) = (Vec::new(), vec![0; 1 << 16]);
+    while let Ok(count @ 1..) = stream.read(&mut space) {
+        bytes.extend_from_slice(&space[..count]);
+        let Some(end) = bytes.iter().rposition(|&byte| byte == b'\n') else { continue };
+        let whole = String::from_utf8(bytes.drain(..=end).collect()).expect("UTF-8");
+        shared.lock().expect("whole").extend(whole.lines().map(str::to_owned));
+    }
+}
+
+/// A child that logs.
+struct Logging {
+    child: Child,
+    told: ChildStdout,
+}
+
+impl Logging {
+    fn start(mode: &str, router: &str, ring: Option<&Path>, t: u64, limit: u64) -> Logging {
+        let mut command = child::command("child", mode, router);
+        command.env(PRODUCER, t.to_string()).env(LIMIT, limit.to_string());
+        command.stderr(std::process::Stdio::null());
+        if let Some(ring) = ring {
+            command.env(RING, ring);
+        }
+        let mut child = command.spawn().expect("starts");
+        let mut told = child.stdout.take().expect("piped");
+        // The test runner says something first; what is told begins with a number that no call has.
+        let mut last = [0u8; 8];
+        let mut one = [0];
+        while last != [0xFF; 8] {
+            told.read_exact(&mut one).expect("the child begins");
+            last.rotate_left(1);
+            last[7] = one[0];
+        }
+        Logging { child, told }
+    }
+
+    /// Waits until so many calls have returned.
+    fn wait_for(&mut self, calls: u64) {
+        let mut number = [0; 8];
+        (0..calls).for_each(|_| self.told.read_exact(&mut number).expect("it goes on"));
+    }
+
+    /// Waits for its end, and gives how many calls have returned in all.
+    fn ended(mut self, already: u64) -> u64 {
+        let mut rest = Vec::new();
+        self.told.read_to_end(&mut rest).expect("read");
+        self.child.wait().expect("waited for");
+        already + (rest.len() / 8) as u64
+    }
+
+    fn killed_after(mut self, calls: u64) -> u64 {
+        self.wait_for(calls);
+        self.child.kill().expect("SIGKILL");
+        self.ended(calls)
+    }
+}
+
+/// Starts a program of the same name, which delivers what is left, and ends it. What it said: messages replayed,
+/// delivered, lost.
+fn deliver(router: &str, ring: &Path) -> child::Ended {
+    let mut command = child::command("child", "deliver", router);
+    command.env(RING, ring);
+    let ended = child::run(command);
+    assert!(ended.status.success(), "{ended:#?}");
+    ended
+}
+
+/// Numbers that follow from `seed`, for moments to die at.
+fn chances(seed: u64) -> impl Iterator<Item = u64> {
+    let mut state = seed;
+    std::iter::repeat_with(move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state >> 33
+    })
+}
+
+/// What came of what was told: every returned call, nothing that was not made; how many came more than once.
+fn check(lines: &[String], returned: &BTreeMap<u64, u64>) -> (u64, u64) {
+    let got = Got::read(lines);
+    let (mut delivered, mut duplicates) = (0, 0);
+    for (&t, &calls) in returned {
+        let missing: Vec<_> = (0..calls).filter(|&n| !got.ids.contains_key(&(t, n))).collect();
+        assert!(missing.is_empty(), "of process {t}, {calls} calls returned; missing {missing:?}");
+        delivered += calls;
+    }
+    for (&(t, n), &times) in &got.ids {
+        // One more may be in the ring whose call had not returned, or not told.
+        assert!(n <= returned[&t], "message {t}/{n} was never sent: {} calls returned", returned[&t]);
+        duplicates += u64::from(times - 1);
+    }
+    (delivered, duplicates)
+}
+
+#[test]
+fn every_call_that_returned_is_delivered_after_200_kills_at_random_points() {
+    const KILLS: u64 = 200;
+    let (sink, directory) = (Sink::start(), Directory::new());
+    let ring = directory.file("ring");
+    let down = format!("tcp://127.0.0.1:{}", closed_port());
+    let mut returned = BTreeMap::new();
+    for (t, chance) in (0..KILLS).zip(chances(7)) {
+        // Every third of them finds the router down, and what it leaves waits for one that does not.
+        let router = if t % 3 == 2 { &down } else { &sink.address };
+        let child = Logging::start("killed", router, Some(&ring), t, u64::MAX);
+        returned.insert(t, child.killed_after(chance % 400));
+    }
+    deliver(&sink.address, &ring);
+    eventually("every connection is read to its end", || sink.open() == 0);
+    let (delivered, duplicates) = check(&sink.lines(), &returned);
+    record("SIGKILL at 200 random points, ring", "every returned call", delivered, delivered, &[], duplicates);
+    assert_eq!(rings(&ring), Vec::<String>::new(), "nothing is left");
+}
+
+fn rings(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).expect("there");
+    entries.map(|entry| entry.expect("read").file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn every_call_that_returned_is_delivered_after_abort_a_segmentation_fault_and_an_exit_without_handlers() {
+    for mode in ["abort", "segv", "_exit"] {
+        let (sink, directory) = (Sink::start(), Directory::new());
+        let ring = directory.file("ring");
+        let down = format!("tcp://127.0.0.1:{}", closed_port());
+        let mut returned = BTreeMap::new();
+        for (t, chance) in (0..10).zip(chances(3)) {
+            let router = if t % 2 == 1 { &down } else { &sink.address };
+            let child = Logging::start(mode, router, Some(&ring), t, chance % 3000);
+            returned.insert(t, child.ended(0));
+        }
+        deliver(&sink.address, &ring);
+        eventually("every connection is read to its end", || sink.open() == 0);
+        let (delivered, duplicates) = check(&sink.lines(), &returned);
+        record(&format!("{mode}, ring"), "every returned call", delivered, delivered, &[], duplicates);
+    }
+}
+
+#[test]
+fn without_the_ring_a_killed_program_loses_at_most_what_the_guarantee_says_and_nothing_else_goes_wrong() {
+    let sink = Sink::start();
+    let (mut returned, mut lost) = (0, 0);
+    for (t, chance) in (0..20).zip(chances(11)) {
+        let child = Logging::start("killed", &sink.address, None, t, u64::MAX);
+        returned += child.killed_after(chance % 400);
+    }
+    // Connections end with their processes; what was in them is read.
+    eventually("every connection is read to its end", || sink.open() == 0);
+    let got = Got::read(&sink.lines());
+    assert!(got.ids.values().all(|&times| times == 1), "without the ring nothing comes twice");
+    lost += returned.saturating_sub(got.ids.len() as u64);
+    record("SIGKILL, no ring", "what was queued is lost", returned, returned - lost, &[("killed", lost)], 0);
+}
+
+#[test]
+fn a_message_of_a_dead_process_says_what_it_would_have_said() {
+    let (sink, directory) = (Sink::start(), Directory::new());
+    let ring = directory.file("ring");
+    let down = format!("tcp://127.0.0.1:{}", closed_port());
+    let before = now();
+    let child = Logging::start("timers", &down, Some(&ring), 0, 5);
+    let process = child.child.id();
+    assert_eq!(child.ended(0), 6);
+    let after = now();
+    let ended = deliver(&sink.address, &ring);
+    assert_eq!(ended.said("stats"), "10 10 0", "six lines and four timers");
+    eventually("all is there", || sink.lines().len() >= 10);
+    let messages: Vec<serde_json::Value> =
+        sink.lines().iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    for message in &messages {
+        assert_eq!((&message["metlog_pid"], &message["logger"]), (&process.into(), &"crash".into()));
+        let time = &message["timestamp"].as_str().expect("text")[..19];
+        assert!(before.as_str() <= time && time <= after.as_str(), "{before} {time} {after}");
+        assert_eq!(message["fields"]["thread"], "child");
+        assert_eq!(message["fields"]["file"], file!());
+    }
+    let timers = messages.iter().filter(|message| message["type"] == "timer");
+    let names: Vec<_> = timers.map(|timer| timer["fields"]["name"].as_str().expect("text")).collect();
+    assert_eq!(names, ["inside", "request", "inside", "request"]);
+    let warned = messages.iter().find(|message| message["severity"] == 4).expect("a warning");
+    assert_eq!(warned["fields"]["spans"], "request");
+    assert_eq!((&warned["fields"]["t"], &warned["fields"]["n"]), (&0.into(), &2.into()));
+}
+
+/// This moment to the second, by somebody else's clockwork.
+fn now() -> String {
+    let date = std::process::Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%S"]).output().expect("runs");
+    String::from_utf8(date.stdout).expect("text").trim().to_owned()
+}
+
+#[test]
+fn a_program_that_ends_well_leaves_nothing() {
+    let (sink, directory) = (Sink::start(), Directory::new());
+    let ring = directory.file("ring");
+    deliver(&sink.address, &ring);
+    assert_eq!(rings(&ring), Vec::<String>::new());
+}
+
+#[test]
+fn two_programs_in_one_directory_have_a_ring_each_and_neither_takes_the_others() {
+    let (sink, directory) = (Sink::start(), Directory::new());
+    let ring = directory.file("ring");
+    let down = format!("tcp://127.0.0.1:{}", closed_port());
+    let mut alive = Logging::start("killed", &down, Some(&ring), 0, u64::MAX);
+    alive.wait_for(100);
+    assert_eq!(deliver(&sink.address, &ring).said("stats"), "0 0 0", "the other one lives");
+    let other = Logging::start("killed", &down, Some(&ring), 1, u64::MAX).killed_after(50);
+    let alive = alive.killed_after(100);
+    deliver(&sink.address, &ring);
+    eventually("all is there", || sink.lines().len() as u64 >= alive + 100 + other);
+    check(&sink.lines(), &BTreeMap::from([(0, alive + 100), (1, other)]));
+}
+
+#[test]
+fn a_ring_that_cannot_be_made_is_no_error_and_the_queue_is_in_memory() {
+    let (sink, directory) = (Sink::start(), Directory::new());
+    let file = directory.file("no directory");
+    std::fs::write(&file, "").expect("written");
+    let ended = deliver(&sink.address, &file);
+    let complaints = ended.complaints().join("\n");
+    assert!(complaints.contains("no crash ring") && complaints.contains("no directory"), "{complaints}");
+    let mut child = Logging::start("killed", &sink.address, Some(&file), 0, u64::MAX);
+    child.wait_for(50);
+    eventually("it delivers", || sink.lines().len() >= 50);
+    child.killed_after(0);
+}
+
+#[test]
+fn a_ring_with_damage_gives_what_is_whole_and_is_kept() {
+    let (sink, directory) = (Sink::start(), Directory::new());
+    let ring = directory.file("ring");
+    let down = format!("tcp://127.0.0.1:{}", closed_port());
+    Logging::start("_exit", &down, Some(&ring), 0, 99).ended(0);
+    let name = rings(&ring).pop().expect("a ring");
+    let mut bytes = std::fs::read(ring.join(&name)).expect("read");
+    let wanted = text(0, 60).into_bytes();
+    let at = bytes.windows(wanted.len()).position(|window| window == wanted).expect("message 60");
+    // No UTF-8 any more.
+    bytes[at] = 0xFF;
+    std::fs::write(ring.join(&name), bytes).expect("written");
+    let ended = deliver(&sink.address, &ring);
+    assert_eq!((ended.said("stats"), ended.said("damaged")), ("99 100 1", "1"), "99 and a report");
+    eventually("the rest is there", || sink.lines().len() >= 100);
+    let (reports, lines): (Vec<_>, Vec<_>) =
+        sink.lines().into_iter().partition(|line| line.contains("\"metlog.loss\""));
+    assert!(reports[0].contains("\"damaged\":1"), "{reports:?}");
+    let got = Got::read(&lines);
+    assert!(!got.ids.contains_key(&(0, 60)) && got.ids.len() == 99);
+    assert_eq!(rings(&ring), [name.replace(".ring", ".ring.bad")]);
+    std::fs::write(ring.join("crash-1-1.ring"), "not a ring").expect("written");
+    assert_eq!(deliver(&sink.address, &ring).said("damaged"), "1");
+    assert!(rings(&ring).contains(&String::from("crash-1-1.ring.bad")));
+}
+
+#[test]
+fn a_forked_child_writes_nothing_into_the_ring_and_does_not_hold_it() {
+    let (sink, directory) = (Sink::start(), Directory::new());
+    let ring = directory.file("ring");
+    let down = format!("tcp://127.0.0.1:{}", closed_port());
+    let child = Logging::start("fork", &down, Some(&ring), 0, 10);
+    assert_eq!(child.ended(0), 11);
+    // The grandchild is alive, and sleeps.
+    assert_eq!(deliver(&sink.address, &ring).said("stats"), "11 11 0");
+    eventually("all is there", || sink.lines().len() >= 11);
+    check(&sink.lines(), &BTreeMap::from([(0, 11)]));
+}

@@ -97,7 +97,9 @@ fn install(workload: &str) -> (&str, tracing_metlog::Guard) {
 fn rows() -> impl Iterator<Item = (String, u64, u64)> {
     let ways: &[&str] = if cfg!(feature = "ring") { &["", IN_RING] } else { &[""] };
     ways.iter().flat_map(|way| {
-        LIMITS.iter().map(move |(workload, most, allocations)| (format!("{workload}{way}"), *most, *allocations))
+        LIMITS
+            .iter()
+            .map(move |(workload, most, allocations)| (format!("{workload}{way}"), *most, *allocations))
     })
 }
 

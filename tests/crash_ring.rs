@@ -7,9 +7,10 @@
 mod process_support;
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -34,7 +35,8 @@ fn number(name: &str) -> u64 {
 }
 
 fn builder() -> Builder {
-    let builder = tracing_metlog::builder().router(child::router()).logger("crash").filter("info").panics(false);
+    let builder =
+        tracing_metlog::builder().router(child::router()).logger("crash").filter("info").panics(false);
     let builder = match child::mode().as_deref() {
         Some("timers") => builder,
         _ => builder.disabled_timers(["*"]),
@@ -182,7 +184,9 @@ impl Logging {
         command.env(PRODUCER, t.to_string()).env(LIMIT, limit.to_string());
         command.stderr(std::process::Stdio::null());
         if let Some(ring) = ring {
-            command.env(RING, ring);
+            let complaints =
+                OpenOptions::new().create(true).append(true).open(complaints(ring)).expect("opens");
+            command.env(RING, ring).stderr(complaints);
         }
         let mut child = command.spawn().expect("starts");
         let mut told = child.stdout.take().expect("piped");
@@ -216,6 +220,18 @@ impl Logging {
         self.child.kill().expect("SIGKILL");
         self.ended(calls)
     }
+}
+
+/// Where children that have a ring there write what they have to complain of.
+fn complaints(ring: &Path) -> PathBuf {
+    ring.with_extension("complaints")
+}
+
+/// Every child had its ring, and found nothing wrong with others.
+fn assert_content(ring: &Path) {
+    let complaints = std::fs::read_to_string(complaints(ring)).unwrap_or_default();
+    let about_rings: Vec<_> = complaints.lines().filter(|line| !line.contains("refused")).collect();
+    assert!(about_rings.is_empty(), "{} in all, {:?}", about_rings.len(), about_rings[0]);
 }
 
 /// Starts a program of the same name, which delivers what is left, and ends it. What it said: messages replayed,
@@ -269,8 +285,16 @@ fn every_call_that_returned_is_delivered_after_200_kills_at_random_points() {
     }
     deliver(&sink.address, &ring);
     eventually("every connection is read to its end", || sink.open() == 0);
+    assert_content(&ring);
     let (delivered, duplicates) = check(&sink.lines(), &returned);
-    record("SIGKILL at 200 random points, ring", "every returned call", delivered, delivered, &[], duplicates);
+    record(
+        "SIGKILL at 200 random points, ring",
+        "every returned call",
+        delivered,
+        delivered,
+        &[],
+        duplicates,
+    );
     assert_eq!(rings(&ring), Vec::<String>::new(), "nothing is left");
 }
 
@@ -293,6 +317,7 @@ fn every_call_that_returned_is_delivered_after_abort_a_segmentation_fault_and_an
         }
         deliver(&sink.address, &ring);
         eventually("every connection is read to its end", || sink.open() == 0);
+        assert_content(&ring);
         let (delivered, duplicates) = check(&sink.lines(), &returned);
         record(&format!("{mode}, ring"), "every returned call", delivered, delivered, &[], duplicates);
     }

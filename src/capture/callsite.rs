@@ -113,7 +113,8 @@ pub(crate) struct Callsite {
 
 impl Callsite {
     fn new(description: Description) -> Self {
-        let bridged = description.target == "log" && description.fields.iter().any(|name| name == "log.target");
+        let bridged =
+            description.target == "log" && description.fields.iter().any(|name| name == "log.target");
         let role = |name: &str| match description.is_event {
             true => role_of(name, bridged),
             false => Role::Plain,

@@ -98,8 +98,8 @@ impl Replay {
     /// Settles slots, and takes away rings of which all is settled.
     pub(crate) fn release(&mut self, outlets: &[Outlet]) {
         self.0.iter_mut().for_each(|one| one.release(outlets));
-        while self.0.front().is_some_and(Replayed::is_done) {
-            self.0.pop_front().map(Replayed::finish);
+        while let Some(done) = self.0.iter().position(Replayed::is_done) {
+            self.0.remove(done).map(Replayed::finish);
         }
     }
 
@@ -111,7 +111,8 @@ impl Replay {
 impl Replayed {
     fn new(ring: DeadRing) -> Replayed {
         let image = &ring.image;
-        let encoder = JsonEncoder::of_crash_ring(image.style.clone(), image.clock, Arc::clone(&image.callsites));
+        let encoder =
+            JsonEncoder::of_crash_ring(image.style.clone(), image.clock, Arc::clone(&image.callsites));
         Replayed { ring, encoder, on_their_way: VecDeque::new(), has_damage: false, message: Vec::new() }
     }
 

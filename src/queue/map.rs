@@ -143,7 +143,9 @@ unsafe impl Send for Buffer {}
 impl Buffer {
     /// So many empty ones on the heap.
     pub(crate) fn of_heap(count: usize) -> Vec<Buffer> {
-        let Ok(layout) = Layout::from_size_align(count.max(1) * SLOT_BYTES, SLOT_HEAD) else { return Vec::new() };
+        let Ok(layout) = Layout::from_size_align(count.max(1) * SLOT_BYTES, SLOT_HEAD) else {
+            return Vec::new();
+        };
         // SAFETY: the layout is not empty.
         let memory = unsafe { alloc(layout) };
         let Some(base) = NonNull::new(memory) else { handle_alloc_error(layout) };
@@ -280,9 +282,9 @@ struct Place {
     file: AtomicI32,
 }
 
-static PLACES: [Place; MOST_PLACES] = [const {
-    Place { base: AtomicUsize::new(FREE), length: AtomicUsize::new(0), file: AtomicI32::new(-1) }
-}; MOST_PLACES];
+static PLACES: [Place; MOST_PLACES] =
+    [const { Place { base: AtomicUsize::new(FREE), length: AtomicUsize::new(0), file: AtomicI32::new(-1) } };
+        MOST_PLACES];
 
 impl Place {
     fn fill(&self, base: NonNull<u8>, length: usize, file: i32) {

@@ -147,5 +147,6 @@ fn is_text(bytes: &[u8]) -> bool {
 }
 
 fn is_json(bytes: &[u8]) -> bool {
-    !bytes.iter().any(|byte| matches!(byte, b'\n' | b'\r')) && serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
+    !bytes.iter().any(|byte| matches!(byte, b'\n' | b'\r'))
+        && serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
 }

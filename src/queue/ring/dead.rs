@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,6 +62,8 @@ pub(crate) struct Image {
     pub(crate) clock: WallClock,
     pub(crate) callsites: Arc<Callsites>,
     layout: Layout,
+    /// Where the dictionary ends.
+    end: u64,
     /// Slots that hold records, and how many bytes, the oldest last.
     slots: Vec<(u32, usize)>,
     /// Slots whose head makes no sense, or a dictionary or clock that does not.
@@ -88,6 +91,7 @@ impl Image {
             clock: WallClock::of_offset(header.clock.unwrap_or(clock)),
             callsites: Arc::new(dictionary.callsites.into_iter().map(known).collect()),
             layout,
+            end: layout.dictionary_at + dictionary.length as u64,
             slots: Vec::new(),
             is_damaged: dictionary.is_damaged || header.clock.is_none(),
         };
@@ -120,14 +124,27 @@ impl Image {
         Some((index, records.unwrap_or_default()))
     }
 
-    /// Where in the file nothing is: from there, so many bytes.
-    fn empty(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let slot_bytes = u64::from(self.layout.slot_bytes);
-        (0..self.layout.slots).filter_map(move |index| {
-            let slot = self.slots.iter().find(|(used, _)| *used == index);
-            let used = slot.map_or(0, |(_, length)| (SLOT_HEAD + length) as u64);
-            (used < slot_bytes).then(|| (self.layout.slot(index) + used, slot_bytes - used))
-        })
+    /// Where in a file of `length` bytes nothing is, as long stretches: only whole pages can be given back.
+    fn empty(&self, length: u64) -> Vec<Range<u64>> {
+        let mut used: Vec<_> = self
+            .slots
+            .iter()
+            .map(|&(index, length)| {
+                let at = self.layout.slot(index);
+                at..at + (SLOT_HEAD + length) as u64
+            })
+            .chain([self.layout.dictionary_at..self.end])
+            .collect();
+        used.sort_by_key(|range| range.start);
+        let mut from = self.layout.slots_at;
+        let mut empty = Vec::new();
+        for range in used.into_iter().chain([length..length]) {
+            if range.start > from {
+                empty.push(from..range.start);
+            }
+            from = from.max(range.end);
+        }
+        empty
     }
 
     /// Whether every slot was read.
@@ -169,12 +186,19 @@ impl DeadRing {
             return Ok(None);
         };
         match Image::read(&file) {
+            Ok(image) if image.is_read() && !image.is_damaged => {
+                fs::remove_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+                Ok(None)
+            }
             Ok(image) => {
-                image.empty().for_each(|(at, length)| give_back(&file, at, length));
+                for part in image.empty(file.length()) {
+                    give_back(&file, part.start, part.end - part.start);
+                }
                 Ok(Some(DeadRing { image, file, path }))
             }
             Err(problem) => {
-                let kept = keep_as_bad(&path).map_or_else(|error| error.to_string(), |kept| kept.display().to_string());
+                let kept = keep_as_bad(&path)
+                    .map_or_else(|error| error.to_string(), |kept| kept.display().to_string());
                 Err(format!("{}: {problem}; it is kept as {kept}", path.display()))
             }
         }

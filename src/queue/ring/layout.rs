@@ -57,8 +57,9 @@ impl Layout {
 
     /// Whether all of it lies in a file of `length` bytes.
     fn fits(&self, length: u64) -> bool {
-        let slots_end =
-            u64::from(self.slots).checked_mul(self.slot_bytes.into()).and_then(|end| end.checked_add(self.slots_at));
+        let slots_end = u64::from(self.slots)
+            .checked_mul(self.slot_bytes.into())
+            .and_then(|end| end.checked_add(self.slots_at));
         slots_end.is_some_and(|end| end <= self.dictionary_at) && self.dictionary_at <= length
     }
 }
@@ -142,7 +143,8 @@ pub(crate) struct Details {
 
 impl Details {
     pub(crate) fn to_json(&self) -> Vec<u8> {
-        let Style { logger, hostname, process_id, origin, span_context, span_keys, non_finite, .. } = &self.style;
+        let Style { logger, hostname, process_id, origin, span_context, span_keys, non_finite, .. } =
+            &self.style;
         let Origin { target, module, file, line, thread, span, spans } = *origin;
         let details = json!({
             "logger": logger,
@@ -242,14 +244,18 @@ pub(crate) fn callsite(id: u64, description: &Description) -> Vec<u8> {
 #[derive(Debug, Default)]
 pub(crate) struct Dictionary {
     pub(crate) callsites: Vec<(u64, Description)>,
+    /// Behind this many bytes is nothing.
+    pub(crate) length: usize,
     /// Something in it is neither a callsite nor empty.
     pub(crate) is_damaged: bool,
 }
 
 /// Reads a dictionary. After something that is not a callsite it goes on with the next thing that is.
 pub(crate) fn read_dictionary(bytes: &[u8]) -> Dictionary {
-    let mut found = Dictionary::default();
-    let mut rest = bytes;
+    // Most of what was made ready is not used.
+    let length = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let mut found = Dictionary { length, ..Dictionary::default() };
+    let mut rest = &bytes[..length.next_multiple_of(ALIGNMENT).min(bytes.len())];
     while !rest.is_empty() {
         let step = match read_callsite(rest) {
             Some((callsite, length)) => {

@@ -227,8 +227,8 @@ pub(crate) fn queue(
     let counters = Arc::clone(counters);
     let chunks = Queue::chunks(bytes);
     let (rings, bad) = DeadRing::adopt_all(directory, Some(&style.logger));
-    let ring =
-        refuse_too_many_dead(directory, &rings, chunks).and_then(|()| LiveRing::create(directory, style, chunks));
+    let ring = refuse_too_many_dead(directory, &rings, chunks)
+        .and_then(|()| LiveRing::create(directory, style, chunks));
     counters.turned_away(LossReason::Damaged, bad);
     let (queue, calls) = match ring {
         Ok(ring) => Queue::in_ring(ring, when_full, counters),

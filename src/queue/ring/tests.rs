@@ -19,7 +19,8 @@ struct Directory(PathBuf);
 impl Directory {
     fn new() -> Directory {
         static MADE: AtomicU32 = AtomicU32::new(0);
-        let name = format!("metlog-ring-test-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let name =
+            format!("metlog-ring-test-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
         fs::create_dir(&path).expect("made");
         Directory(path)
@@ -162,7 +163,9 @@ fn another_program_does_not_adopt_the_ring_and_a_living_one_is_left_alone() {
     assert!(DeadRing::adopt_all(&directory.0, None).0.is_empty(), "its process lives");
     drop(ring);
     assert!(DeadRing::adopt_all(&directory.0, Some("another")).0.is_empty());
-    assert_eq!(DeadRing::adopt_all(&directory.0, Some(&style().logger)).0.len(), 1);
+    assert_eq!(directory::names(&directory.0, directory::RING).len(), 1, "it is not this program's");
+    assert!(DeadRing::adopt_all(&directory.0, Some(&style().logger)).0.is_empty(), "there is nothing in it");
+    assert_eq!(fs::read_dir(&directory.0).expect("there").count(), 0, "so it goes");
 }
 
 #[test]
@@ -218,7 +221,8 @@ fn touched(bytes: &[u8]) -> BTreeSet<usize> {
         bytes.get(at as usize..at as usize + length).map(<[u8]>::to_vec)
     });
     let layout = header.expect("whole").layout;
-    let mut parts: BTreeSet<usize> = (0..layout.slots_at as usize).filter(|&at| bytes[at] != 0 || at < 64).collect();
+    let mut parts: BTreeSet<usize> =
+        (0..layout.slots_at as usize).filter(|&at| bytes[at] != 0 || at < 64).collect();
     for slot in 0..layout.slots {
         let at = layout.slot(slot) as usize;
         let length = u32::from_ne_bytes(*bytes[at..].first_chunk().expect("there")) as usize;
@@ -241,14 +245,18 @@ fn every_byte_changed_is_no_panic_and_costs_at_most_what_it_touched() {
     for at in touched(&bytes) {
         for change in [0x01, 0xFF] {
             bytes[at] ^= change;
-            let found = catch_unwind(|| numbers(&bytes)).unwrap_or_else(|_| panic!("byte {at} ^ {change:#x}"));
+            let found =
+                catch_unwind(|| numbers(&bytes)).unwrap_or_else(|_| panic!("byte {at} ^ {change:#x}"));
             bytes[at] ^= change;
             let Some((numbers, damaged)) = found else { continue };
             let missing = whole.iter().filter(|number| !numbers.contains(number)).count();
             assert!(numbers.len() <= whole.len(), "byte {at} ^ {change:#x} makes messages up");
             // What is not there was counted; but a head that says less is there, or nothing, says so to nobody.
             let is_in_head = missing > 0 && damaged == 0;
-            assert!(!is_in_head || is_head(&bytes, at) || missing == 1, "byte {at} ^ {change:#x}: {missing} missing");
+            assert!(
+                !is_in_head || is_head(&bytes, at) || missing == 1,
+                "byte {at} ^ {change:#x}: {missing} missing"
+            );
         }
     }
 }
@@ -280,7 +288,8 @@ fn a_dictionary_goes_on_behind_what_is_damaged() {
     let one = layout::callsite(1, &description("one"));
     let two = layout::callsite(2, &Description { line: None, module: None, ..description("two") });
     let both = [one.clone(), two].concat();
-    let ids = |bytes: &[u8]| layout::read_dictionary(bytes).callsites.iter().map(|one| one.0).collect::<Vec<_>>();
+    let ids =
+        |bytes: &[u8]| layout::read_dictionary(bytes).callsites.iter().map(|one| one.0).collect::<Vec<_>>();
     assert_eq!(ids(&both), [1, 2]);
     assert!(!layout::read_dictionary(&both).is_damaged);
     for at in 0..one.len() {
@@ -319,7 +328,12 @@ fn a_message_with_a_part_that_no_encoder_could_write_is_damaged() {
         write(&mut Entries::new(&mut bytes));
         let context = bytes.len();
         let (kind, messages, line, truncated, time, callsite) = (Kind::Log, 1, true, false, 1, 0);
-        record::finish(&mut bytes, Header { kind, severity, messages, line, truncated, time, callsite }, start, context);
+        record::finish(
+            &mut bytes,
+            Header { kind, severity, messages, line, truncated, time, callsite },
+            start,
+            context,
+        );
         bytes
     };
     let damaged = |bytes: &[u8]| sound_records(bytes, &callsites, |_| {});

@@ -18,10 +18,10 @@ use std::process::{Command, ExitCode};
 /// Most instructions and most allocations a call may cost.
 const LIMITS: [(&str, u64, u64); 5] = [
     ("disabled", 10, 0),
-    ("event", 900, 0),
-    ("event in 2 spans", 1020, 0),
-    ("span", 1940, 0),
-    ("log", 1220, 0),
+    ("event", 710, 0),
+    ("event in 2 spans", 730, 0),
+    ("span", 1790, 0),
+    ("log", 1040, 0),
 ];
 
 /// Behind the name of a workload: with the queue in a crash ring. The limit is the same: it must cost nothing.

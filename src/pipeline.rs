@@ -17,13 +17,15 @@ use crate::stats::{DestinationStats, LossReason, Losses, Stats};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Flushed {
-    /// Messages delivered since the start.
+    /// Messages delivered since the start: confirmed, as far as the transport can tell.
     pub delivered: u64,
     /// Messages lost since the start, for any reason; [`Guard::stats`](crate::Guard::stats) has the reasons.
     pub lost: u64,
     /// Messages made before the flush that are still on their way, to the destination that is furthest behind if
     /// there are several. 0 when the flush was complete.
     pub pending: u64,
+    /// Those of `pending` that are written and not confirmed yet.
+    pub unconfirmed: u64,
 }
 
 impl Flushed {
@@ -32,6 +34,7 @@ impl Flushed {
             delivered: self.delivered + other.delivered,
             lost: self.lost + other.lost,
             pending: self.pending + other.pending,
+            unconfirmed: self.unconfirmed + other.unconfirmed,
         }
     }
 }
@@ -192,8 +195,10 @@ impl Pipeline {
         let stats = self.stats();
         // Of several destinations the one that is furthest behind: the flush has waited for it, and it is not done.
         let left = |one: &DestinationStats| emitted.saturating_sub(one.delivered + one.lost.total());
-        let pending = if complete { 0 } else { stats.destinations.iter().map(left).max().unwrap_or(0) };
-        Flushed { delivered: stats.delivered, lost: stats.lost.total(), pending }
+        let last = stats.destinations.iter().max_by_key(|&one| left(one)).filter(|_| !complete);
+        let pending = last.map_or(0, left);
+        let unconfirmed = last.map_or(0, |one| one.unconfirmed.min(pending));
+        Flushed { delivered: stats.delivered, lost: stats.lost.total(), pending, unconfirmed }
     }
 
     /// Delivers what there is and ends the worker. A second call waits for the first one: it may come from a thread

@@ -27,6 +27,9 @@ pub enum LossReason {
     TooLarge,
     /// The destination was down or refused it until the deadline of the shutdown.
     Unreachable,
+    /// It was written to the destination, which had not confirmed it by the deadline of the shutdown: it may have
+    /// arrived all the same.
+    Unconfirmed,
     /// One of several destinations fell too far behind, and its share of the memory was full.
     Lagging,
     /// Found in what a process left that crashed (the crash ring), and not whole.
@@ -37,7 +40,7 @@ pub enum LossReason {
 
 impl LossReason {
     /// Every reason there is.
-    pub const ALL: [LossReason; 11] = [
+    pub const ALL: [LossReason; 12] = [
         LossReason::QueueFull,
         LossReason::Shed,
         LossReason::Recursive,
@@ -46,6 +49,7 @@ impl LossReason {
         LossReason::InvalidMetric,
         LossReason::TooLarge,
         LossReason::Unreachable,
+        LossReason::Unconfirmed,
         LossReason::Lagging,
         LossReason::Damaged,
         LossReason::WorkerFailed,
@@ -62,6 +66,7 @@ impl LossReason {
             LossReason::InvalidMetric => "invalid_metric",
             LossReason::TooLarge => "too_large",
             LossReason::Unreachable => "unreachable",
+            LossReason::Unconfirmed => "unconfirmed",
             LossReason::Lagging => "lagging",
             LossReason::Damaged => "damaged",
             LossReason::WorkerFailed => "worker_failed",
@@ -128,12 +133,14 @@ impl fmt::Display for Losses {
 pub struct Stats {
     /// Messages the program made that passed the filters.
     pub emitted: u64,
-    /// Messages that have arrived, as far as the transport can tell: see the guarantees in the README.
+    /// Messages that have arrived, confirmed as far as the transport can tell: see the guarantees in the README.
     pub delivered: u64,
     /// Messages that will not arrive, by reason.
     pub lost: Losses,
     /// Messages on their way.
     pub pending: u64,
+    /// Those of `pending` that are written and not confirmed yet. If the connection breaks they are written again.
+    pub unconfirmed: u64,
     /// Messages that were cut to fit, and marked `truncated`.
     pub truncated: u64,
     /// Of those emitted, how many an earlier process left in a crash ring; see [`Builder::ring`](crate::Builder::ring).
@@ -156,12 +163,14 @@ impl fmt::Display for Stats {
 pub struct DestinationStats {
     /// Its address.
     pub address: String,
-    /// Messages that have arrived there.
+    /// Messages that have arrived there, confirmed as far as the transport can tell.
     pub delivered: u64,
     /// Messages that will not arrive there, by reason; what was lost before it got here included.
     pub lost: Losses,
     /// Messages on their way.
     pub pending: u64,
+    /// Those of `pending` that are written and not confirmed yet.
+    pub unconfirmed: u64,
     /// Times that sending failed and was tried again.
     pub failures: u64,
     /// What went wrong last, if it has not gone well since.
@@ -178,6 +187,9 @@ pub(crate) struct Counters {
     own: AtomicU64,
     /// Messages an earlier process made.
     replayed: AtomicU64,
+    /// What no destination has got at the end is in a crash ring, and not lost.
+    #[cfg(feature = "ring")]
+    keeps: std::sync::atomic::AtomicBool,
     lost: AtomicLosses,
     pub(crate) truncated: AtomicU64,
     destinations: OnceLock<Vec<Arc<DestinationCounters>>>,
@@ -201,6 +213,7 @@ impl AtomicLosses {
 pub(crate) struct DestinationCounters {
     address: String,
     delivered: AtomicU64,
+    unconfirmed: AtomicU64,
     lost: AtomicLosses,
     failures: AtomicU64,
     problem: Mutex<Option<String>>,
@@ -211,6 +224,7 @@ impl DestinationCounters {
         DestinationCounters {
             address,
             delivered: AtomicU64::new(0),
+            unconfirmed: AtomicU64::new(0),
             lost: AtomicLosses::default(),
             failures: AtomicU64::new(0),
             problem: Mutex::new(None),
@@ -221,8 +235,10 @@ impl DestinationCounters {
         &self.address
     }
 
-    pub(crate) fn deliver(&self, count: u64) {
+    /// `count` more have arrived, and `unconfirmed` others are written by now and may have.
+    pub(crate) fn deliver(&self, count: u64, unconfirmed: u64) {
         self.delivered.fetch_add(count, Ordering::Relaxed);
+        self.unconfirmed.store(unconfirmed, Ordering::Relaxed);
     }
 
     pub(crate) fn lose(&self, reason: LossReason, count: u64) {
@@ -242,6 +258,7 @@ impl DestinationCounters {
             delivered: self.delivered.load(Ordering::Relaxed),
             lost: lost_before.plus(&self.lost.read()),
             pending: 0,
+            unconfirmed: self.unconfirmed.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
             problem: self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
@@ -263,6 +280,20 @@ impl Counters {
     /// A message was made by the worker itself.
     pub(crate) fn emit_own(&self) {
         self.own.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// From now on what no destination has got at the end is not lost.
+    #[cfg(feature = "ring")]
+    pub(crate) fn keep_what_is_left(&self) {
+        self.keeps.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether what no destination has got at the end is kept for the next start.
+    pub(crate) fn keeps_what_is_left(&self) -> bool {
+        #[cfg(feature = "ring")]
+        return self.keeps.load(Ordering::Relaxed);
+        #[cfg(not(feature = "ring"))]
+        false
     }
 
     /// Messages were found that an earlier process made.
@@ -308,21 +339,23 @@ impl Counters {
         let emitted = turned_away.total() + self.by_worker() + in_lanes();
         let destinations: Vec<_> = settled
             .into_iter()
-            .map(|one| DestinationStats {
-                pending: emitted.saturating_sub(one.delivered + one.lost.total()),
-                ..one
+            .map(|one| {
+                let pending = emitted.saturating_sub(one.delivered + one.lost.total());
+                DestinationStats { pending, unconfirmed: one.unconfirmed.min(pending), ..one }
             })
             .collect();
         let truncated = self.truncated.load(Ordering::Relaxed);
-        let (delivered, lost, pending) = match destinations.iter().max_by_key(|one| one.delivered) {
-            Some(best) => (best.delivered, best.lost, best.pending),
-            None => (0, lost_before, emitted.saturating_sub(lost_before.total())),
-        };
+        let (delivered, lost, pending, unconfirmed) =
+            match destinations.iter().max_by_key(|one| one.delivered) {
+                Some(best) => (best.delivered, best.lost, best.pending, best.unconfirmed),
+                None => (0, lost_before, emitted.saturating_sub(lost_before.total()), 0),
+            };
         Stats {
             emitted,
             delivered,
             lost,
             pending,
+            unconfirmed,
             truncated,
             #[cfg(feature = "ring")]
             replayed: self.replayed.load(Ordering::Relaxed),
@@ -344,13 +377,14 @@ mod tests {
             .collect();
         counters.set_destinations(destinations.clone());
         counters.turned_away(LossReason::Shed, 2);
-        destinations[0].deliver(5);
-        destinations[1].deliver(7);
+        destinations[0].deliver(5, 0);
+        destinations[1].deliver(7, 3);
         destinations[1].lose(LossReason::TooLarge, 1);
         let stats = counters.read(|| 18);
         for one in &stats.destinations {
             assert_eq!(20, one.delivered + one.lost.total() + one.pending);
         }
+        assert_eq!((stats.pending, stats.unconfirmed), (10, 3));
         assert_eq!(stats.to_string(), "emitted 20 = delivered 7 + lost 3 (shed 2, too_large 1) + pending 10");
     }
 

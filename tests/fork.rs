@@ -237,3 +237,20 @@ fn an_event_or_a_span_in_the_child_returns_at_once_although_threads_log_in_the_s
         });
     });
 }
+
+#[test]
+fn a_span_of_the_parent_that_ends_in_the_child_is_one_message_lost_there() {
+    use tracing_subscriber::layer::SubscriberExt;
+    let (layer, guard) = tracing_metlog::builder().router("file:///dev/null").build().expect("builds");
+    let dispatch = tracing::Dispatch::new(tracing_subscriber::registry().with(layer));
+    let span = tracing::dispatcher::with_default(&dispatch, || tracing::info_span!("shared", a = 1));
+    let mut span = Some(span);
+    let (status, _) = forked(|| {
+        drop(span.take());
+        assert_eq!(guard.stats().lost.count(LossReason::Forked), 1);
+    });
+    assert_eq!(status, FINE);
+    drop(span.take());
+    let stats = guard.finish();
+    assert_eq!((stats.emitted, stats.delivered), (1, 1), "{stats}");
+}

@@ -129,7 +129,9 @@ fn build_and_drop() {
         assert_eq!(guard.finish().pending, 0);
     };
     let alive = child::router();
-    let two = [alive.clone(), String::from("udp://127.0.0.1:9")];
+    // Somebody is there, and does not care.
+    let careless = std::net::UdpSocket::bind("127.0.0.1:0").expect("binds");
+    let two = [alive.clone(), format!("udp://{}", careless.local_addr().expect("bound"))];
     once(std::slice::from_ref(&alive));
     once(&two);
     let before = held();

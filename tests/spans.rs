@@ -847,3 +847,21 @@ fn a_value_recorded_while_children_log_on_other_threads_is_seen_by_all_of_them_f
         assert!(number(&look["fields"]["round"]) >= number(&look["fields"]["seen_from"]), "{look}");
     }
 }
+
+#[test]
+fn a_message_that_had_to_be_cut_leaves_the_context_of_the_next_one_whole() {
+    let (in_span, in_event) = ("s".repeat(55_000), "e".repeat(1024));
+    let messages = traced(plain, || {
+        let _span = info_span!("large", text = in_span.as_str()).entered();
+        info!("before");
+        let e = in_event.as_str();
+        info!(a = e, b = e, c = e, d = e, f = e, g = e, h = e, i = e, j = e, k = e, l = e, m = e, "cut");
+        info!("after");
+    });
+    assert_eq!(with_payload(&messages, "cut")["fields"]["truncated"], true);
+    let (before, after) = (with_payload(&messages, "before"), with_payload(&messages, "after"));
+    assert_eq!(before["fields"]["text"], in_span.as_str());
+    for kept in ["text", "thread", "spans"] {
+        assert!(after["fields"][kept] == before["fields"][kept], "{kept}");
+    }
+}

@@ -209,8 +209,15 @@ pub(crate) fn add_keeper(keeper: std::sync::Weak<dyn Keeper>) {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Id {
     pub(crate) id: u64,
+    seen: usize,
+}
+
+impl Id {
     /// The number of the level and one, if the event is only a message and fields; else 0.
-    pub(crate) plain_level: usize,
+    #[inline]
+    pub(crate) fn plain_level(self) -> usize {
+        self.seen & LEVEL
+    }
 }
 
 /// The number of a level: 0 for ERROR to 4 for TRACE.
@@ -230,7 +237,7 @@ pub(crate) fn id(metadata: &'static Metadata<'static>) -> Id {
     let address = std::ptr::from_ref(metadata) as usize;
     let seen = SEEN[slot(address)].load(Ordering::Acquire);
     if seen & !LEVEL == address {
-        return Id { id: address as u64, plain_level: seen & LEVEL };
+        return Id { id: address as u64, seen };
     }
     enter(metadata, address)
 }
@@ -249,7 +256,7 @@ fn enter(metadata: &'static Metadata<'static>, address: usize) -> Id {
     if address & LEVEL == 0 {
         SEEN[slot(address)].store(address | level, Ordering::Release);
     }
-    Id { id: address as u64, plain_level: level }
+    Id { id: address as u64, seen: level }
 }
 
 fn add(metadata: &'static Metadata<'static>, address: usize) -> &'static Callsite {

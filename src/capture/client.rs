@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_core::ser::Serialize;
 
+use super::bytes::Bytes;
 use super::record::{Entries, Kind, Name, Part};
 use super::{clock, random, thread, Draft, Outline};
 use crate::message::Severity;
@@ -143,13 +144,13 @@ impl Client {
             return;
         }
         Draft::capture(&self.pipeline, |mut draft| {
+            #[cfg(feature = "tracing")]
+            draft.buffer().clear_context();
             let mut entries = draft.entries();
             write(&mut entries);
             let truncated = entries.truncated();
-            let context = draft.len();
             let kind = Kind::Message;
-            draft
-                .finish(Outline { kind, severity, messages: 1, line: true, truncated, callsite: 0 }, context);
+            draft.finish(Outline { kind, severity, messages: 1, line: true, truncated, callsite: 0 });
             draft.send(severity, 1);
         });
     }
@@ -170,7 +171,7 @@ pub struct Outgoing<'c> {
     severity: Severity,
     logger: Option<String>,
     rate: f64,
-    values: Vec<u8>,
+    values: Bytes,
     truncated: bool,
 }
 

@@ -24,7 +24,7 @@ impl<'a> Overrides<'a> {
         let mut overrides = Overrides::default();
         for (name, value) in record.entries() {
             let Name::Field(index) = name else { continue };
-            match callsite.roles.get(usize::from(index)) {
+            match callsite.roles.get(index as usize) {
                 Some(Role::Type) => overrides.message_type = text(value).filter(|text| !text.is_empty()),
                 Some(Role::Logger) => overrides.logger = text(value),
                 Some(Role::Severity) => overrides.severity = severity(value),

@@ -15,8 +15,8 @@ use tracing_subscriber::registry::LookupSpan;
 use super::callsite::{self, Callsite};
 use super::envelope::Overrides;
 use super::record::{self, Entries, Kind, Name, Part};
-use super::span::SpanTable;
-use super::thread::{self, Entered, Scratch};
+use super::span::{Closed, SpanTable};
+use super::thread::{self, Buffer};
 use super::timers::Timers;
 use super::visit::{PlainVisitor, SpecialVisitor};
 use super::{clock, Draft, Outline};
@@ -52,8 +52,10 @@ pub struct MetlogLayer {
     timers: Timers,
     /// The builder's own filter; the stack's filters come before it.
     filter: Option<Targets>,
+    /// There is such a filter, or one of the messages'.
+    is_filtering: bool,
     severities: [u8; 5],
-    /// The same by [`plain_level`](callsite::Id::plain_level), whose three bits need no check here.
+    /// The same by [`plain_level`](callsite::Id::plain_level), whose three bits need no check.
     plain_severities: [u8; 8],
 }
 
@@ -66,7 +68,16 @@ impl MetlogLayer {
     ) -> Self {
         let [error, warn, info, debug, trace] = severities;
         let plain_severities = [0, error, warn, info, debug, trace, trace, trace];
-        MetlogLayer { pipeline, spans: SpanTable::new(), timers, filter, severities, plain_severities }
+        let is_filtering = filter.is_some() || !pipeline.filters.is_empty();
+        let spans = SpanTable::new();
+        MetlogLayer { pipeline, spans, timers, filter, is_filtering, severities, plain_severities }
+    }
+
+    /// Whether a filter of this layer's own is against it, or one of the messages'.
+    #[inline]
+    fn is_plain_event_filtered_out(&self, metadata: &Metadata<'_>, severity: u8) -> bool {
+        self.is_filtering
+            && (self.is_filtered_out(metadata) || !self.pipeline.passes("oldstyle", severity, None))
     }
 
     #[inline]
@@ -76,29 +87,44 @@ impl MetlogLayer {
 
     /// An event that is a message and fields: one record, one message.
     #[inline]
-    fn plain_event(
-        &self,
-        mut draft: Draft<'_, '_>,
-        event: &Event<'_>,
-        callsite: u64,
-        severity: u8,
-        span: Option<u64>,
-    ) {
-        let mut visitor = PlainVisitor { entries: draft.entries() };
-        event.record(&mut visitor);
-        let truncated = visitor.entries.truncated();
-        let context = draft.len();
-        if let Some(span) = span {
-            self.spans.append_context(span, draft.buffer());
-        }
-        let outline = Outline { kind: Kind::Event, severity, messages: 1, line: true, truncated, callsite };
-        draft.finish(outline, context);
-        draft.send(severity, 1);
+    fn plain_event<S>(&self, event: &Event<'_>, callsite: u64, severity: u8, context: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        Draft::capture(&self.pipeline, |mut draft| {
+            self.set_context(draft.buffer(), event, context);
+            let mut visitor = PlainVisitor { entries: draft.entries() };
+            event.record(&mut visitor);
+            let truncated = visitor.entries.truncated();
+            draft.finish(Outline {
+                kind: Kind::Event,
+                severity,
+                messages: 1,
+                line: true,
+                truncated,
+                callsite,
+            });
+            draft.send(severity, 1);
+        });
     }
 
     /// An event with metrics or with an envelope of its own.
     #[cold]
-    fn special_event(&self, mut draft: Draft<'_, '_>, event: &Event<'_>, id: u64, span: Option<u64>) {
+    #[inline(never)]
+    fn special_event<S>(&self, event: &Event<'_>, id: u64, context: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        if self.is_filtered_out(event.metadata()) {
+            return;
+        }
+        Draft::capture(&self.pipeline, |mut draft| {
+            self.set_context(draft.buffer(), event, context);
+            self.capture_special(draft, event, id);
+        });
+    }
+
+    fn capture_special(&self, mut draft: Draft<'_, '_>, event: &Event<'_>, id: u64) {
         let Some(callsite) = callsite::look_up(id) else { return };
         if thread::is_bridging() && event.metadata().target() == "log" {
             // `MetlogLogger` has this record already, and shows it to the other layers.
@@ -110,16 +136,12 @@ impl MetlogLayer {
         event.record(&mut visitor);
         let (metrics, refused, truncated) = (visitor.metrics, visitor.refused, visitor.truncated());
         let is_line = visitor.is_line();
-        let context = draft.len();
-        if let Some(span) = span {
-            self.spans.append_context(span, draft.buffer());
-        }
         if refused > 0 {
             self.pipeline.queue.counters.turned_away(LossReason::InvalidMetric, u64::from(refused));
         }
         let messages = metrics + u8::from(is_line);
         let kind = Kind::Event;
-        draft.finish(Outline { kind, severity, messages, line: is_line, truncated, callsite: id }, context);
+        draft.finish(Outline { kind, severity, messages, line: is_line, truncated, callsite: id });
         if is_line && !self.line_passes(&draft, callsite, severity) {
             if metrics == 0 {
                 return;
@@ -142,16 +164,32 @@ impl MetlogLayer {
         )
     }
 
-    /// The span an event is in: the one it names, else the one this thread is in.
+    /// The context of the span an event is in: the one it names, else the one this thread is in.
     #[inline]
-    fn span_of<S>(&self, event: &Event<'_>, context: &Context<'_, S>) -> Option<u64>
+    fn set_context<S>(&self, buffer: &mut Buffer, event: &Event<'_>, context: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        if !event.is_contextual() || !buffer.has_context_of_current(self.spans.layer()) {
+            self.set_new_context(buffer, event, context);
+        }
+    }
+
+    #[inline(never)]
+    fn set_new_context<S>(&self, buffer: &mut Buffer, event: &Event<'_>, context: &Context<'_, S>)
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
         if event.is_contextual() {
-            return thread::current_span(self.spans.layer());
+            let current = thread::current_span(self.spans.layer());
+            return buffer.set_context(current, |of, bytes| self.spans.append_context(of.span, bytes));
         }
-        self.nearest_known(event.parent()?, context)
+        match event.parent().and_then(|parent| self.nearest_known(parent, context)) {
+            Some(span) => {
+                buffer.set_other_context(|bytes| self.spans.append_context(span, bytes));
+            }
+            None => buffer.clear_context(),
+        }
     }
 
     /// The span a new span is in, as far as this layer knows it.
@@ -160,7 +198,8 @@ impl MetlogLayer {
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
         if attributes.is_contextual() {
-            return thread::current_span(self.spans.layer());
+            let current = thread::current_span_number(self.spans.layer());
+            return (current != 0).then_some(current);
         }
         let parent = attributes.parent()?;
         if self.spans.contains(parent.into_u64()) {
@@ -178,10 +217,7 @@ impl MetlogLayer {
         self.nearest_known(&context.span(id)?.parent()?.id(), context)
     }
 
-    /// A span, or if this layer does not know it the next one above that it knows. Kept out of the way of events
-    /// without a parent of their own (60 instructions).
-    #[cold]
-    #[inline(never)]
+    /// A span, or if this layer does not know it the next one above that it knows.
     fn nearest_known<S>(&self, id: &SpanId, context: &Context<'_, S>) -> Option<u64>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
@@ -197,39 +233,54 @@ impl MetlogLayer {
     /// A timed span is over: one record, one message.
     #[inline]
     fn send_timer(&self, id: u64) {
-        /// The client's default: how bad a span is, nobody says.
-        const SEVERITY: u8 = 6;
-        let captured = Draft::capture(&self.pipeline, |mut draft| {
-            let now = draft.time();
-            let written = self.spans.remove(id, |closed| {
-                if closed.rate == 0.0 {
-                    return None;
-                }
-                let elapsed = now.saturating_sub(closed.created);
-                let mut entries = draft.entries();
-                entries.u64(Name::Part(Part::Elapsed), elapsed);
-                entries.u64(Name::Part(Part::Busy), closed.busy.min(elapsed));
-                entries.f64(Name::Part(Part::Rate), closed.rate);
-                let context = draft.len();
-                draft.buffer().extend_from_slice(closed.context);
-                Some((context, record::first_callsite(closed.context)))
-            });
-            let Some((context, callsite)) = written.flatten() else { return };
-            if !self.pipeline.passes("timer", SEVERITY, None) {
-                return;
+        if !self.pipeline.takes_messages() {
+            return self.drop_timer(id, LossReason::Forked);
+        }
+        let Some(mut buffer) = thread::take() else {
+            return self.drop_timer(id, LossReason::Recursive);
+        };
+        self.capture_timer(Draft::new(&self.pipeline, &mut buffer), id);
+        thread::put_back(buffer);
+    }
+
+    #[inline(always)]
+    fn capture_timer(&self, mut draft: Draft<'_, '_>, id: u64) {
+        let now = draft.time();
+        let write = |closed: Closed<'_>| {
+            if closed.rate == 0.0 {
+                return None;
             }
-            let (kind, severity) = (Kind::Timer, SEVERITY);
-            draft.finish(
-                Outline { kind, severity, messages: 1, line: true, truncated: false, callsite },
-                context,
-            );
-            draft.send(SEVERITY, 1);
-        });
-        if captured.is_none() {
-            self.spans.remove(id, |_| ());
+            draft.buffer().set_other_context(|bytes| bytes.extend_from_slice(closed.context));
+            let elapsed = now.saturating_sub(closed.created);
+            let mut entries = draft.entries();
+            entries.u64(Name::Part(Part::Elapsed), elapsed);
+            entries.u64(Name::Part(Part::Busy), closed.busy.min(elapsed));
+            entries.f64(Name::Part(Part::Rate), closed.rate);
+            Some(record::first_callsite(closed.context))
+        };
+        let Some(callsite) = self.spans.remove(id, write).flatten() else { return };
+        if !self.pipeline.passes("timer", TIMER_SEVERITY, None) {
+            return;
+        }
+        let (kind, severity) = (Kind::Timer, TIMER_SEVERITY);
+        draft.finish(Outline { kind, severity, messages: 1, line: true, truncated: false, callsite });
+        draft.send(severity, 1);
+    }
+
+    /// A span is over where nothing can be captured: in a forked child, or too deep in a value that is being captured.
+    /// On this crate's own threads too, but there no span is one this layer knows.
+    #[cold]
+    #[inline(never)]
+    fn drop_timer(&self, id: u64, reason: LossReason) {
+        let is_timed = self.spans.remove(id, |closed| closed.rate != 0.0).unwrap_or(false);
+        if is_timed && self.pipeline.enabled {
+            self.pipeline.queue.counters.turned_away(reason, 1);
         }
     }
 }
+
+/// How severe a timer's message is; the client's default, because nobody says how bad a span is.
+const TIMER_SEVERITY: u8 = 6;
 
 impl<S> Layer<S> for MetlogLayer
 where
@@ -244,22 +295,15 @@ where
     #[inline]
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let metadata = event.metadata();
-        if self.is_filtered_out(metadata) {
-            return;
-        }
         let callsite = callsite::id(metadata);
-        let is_plain = callsite.plain_level != 0;
-        let severity = self.plain_severities[callsite.plain_level % 8];
-        if is_plain && !self.pipeline.passes("oldstyle", severity, None) {
-            return;
+        let level = callsite.plain_level();
+        if level == 0 {
+            return self.special_event(event, callsite.id, &context);
         }
-        Draft::capture(&self.pipeline, |draft| {
-            let span = self.span_of(event, &context);
-            match is_plain {
-                true => self.plain_event(draft, event, callsite.id, severity, span),
-                false => self.special_event(draft, event, callsite.id, span),
-            }
-        });
+        let severity = self.plain_severities[level % 8];
+        if !self.is_plain_event_filtered_out(metadata, severity) {
+            self.plain_event(event, callsite.id, severity, &context);
+        }
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &SpanId, context: Context<'_, S>) {
@@ -268,8 +312,9 @@ where
             return;
         }
         // A span made where nothing can be captured is one this layer does not know.
-        let Some(mut scratch) = Scratch::take() else { return };
-        let (bytes, start) = scratch.parts();
+        let Some(mut buffer) = thread::take() else { return };
+        let bytes = &mut buffer.bytes;
+        let start = bytes.len();
         let callsite = callsite::id(metadata).id;
         let entries = record::begin_span(bytes, callsite);
         let mut visitor = PlainVisitor { entries: Entries::new(bytes) };
@@ -279,7 +324,7 @@ where
         let rate = self.timers.rate(callsite, metadata, |name| self.pipeline.is_timer_disabled(name));
         let parent = self.parent_of(attributes, id, &context);
         self.spans.insert(id.into_u64(), parent, rate, clock::now(), bytes, start);
-        scratch.put_back();
+        thread::put_back(buffer);
     }
 
     fn on_record(&self, id: &SpanId, values: &SpanRecord<'_>, _context: Context<'_, S>) {
@@ -287,34 +332,30 @@ where
             return;
         }
         // What a value that is being captured records about a span, too deep down, is left out.
-        let Some(mut scratch) = Scratch::take() else { return };
-        let (bytes, start) = scratch.parts();
+        let Some(mut buffer) = thread::take() else { return };
+        let bytes = &mut buffer.bytes;
+        let start = bytes.len();
         let mut visitor = PlainVisitor { entries: Entries::new(bytes) };
         values.record(&mut visitor);
         let is_cut = visitor.entries.truncated();
         self.spans.record(id.into_u64(), &bytes[start..], is_cut);
-        scratch.put_back();
+        thread::put_back(buffer);
     }
 
     fn on_enter(&self, id: &SpanId, _context: Context<'_, S>) {
         let span = id.into_u64();
         if self.spans.enter(span, clock::now) {
-            thread::enter(Entered { layer: self.spans.layer(), span });
+            thread::enter(self.spans.layer(), span);
         }
     }
 
     fn on_exit(&self, id: &SpanId, _context: Context<'_, S>) {
         let span = id.into_u64();
-        thread::exit(Entered { layer: self.spans.layer(), span });
+        thread::exit(self.spans.layer(), span);
         self.spans.exit(span, clock::now);
     }
 
     fn on_close(&self, id: SpanId, _context: Context<'_, S>) {
-        // Spans of this crate's own threads were never entered into the table: there is nothing to send.
-        if thread::is_own() {
-            self.spans.remove(id.into_u64(), |_| ());
-            return;
-        }
         self.send_timer(id.into_u64());
     }
 }

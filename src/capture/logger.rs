@@ -102,15 +102,13 @@ impl MetlogLogger {
             return;
         }
         Draft::capture(&self.pipeline, |mut draft| {
+            #[cfg(feature = "tracing")]
+            draft.buffer().set_context(super::thread::current_of_any(), super::span::append_context);
             let mut entries = draft.entries();
             write(record, &mut entries);
             let truncated = entries.truncated();
-            let context = draft.len();
-            #[cfg(feature = "tracing")]
-            super::span::append_current_context(draft.buffer());
             let kind = Kind::Log;
-            draft
-                .finish(Outline { kind, severity, messages: 1, line: true, truncated, callsite: 0 }, context);
+            draft.finish(Outline { kind, severity, messages: 1, line: true, truncated, callsite: 0 });
             draft.send(severity, 1);
         });
     }

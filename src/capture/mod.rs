@@ -3,6 +3,7 @@
 //! In: events, spans, log records, explicit calls. Out: one record each into the queue. Values that borrow
 //! (`Debug`, `Display`, `Error`) are formatted here; everything else is left to the background thread.
 
+pub(crate) mod bytes;
 #[cfg(feature = "tracing")]
 pub(crate) mod callsite;
 pub(crate) mod client;
@@ -21,25 +22,31 @@ pub(crate) mod thread;
 #[cfg(feature = "tracing")]
 pub(crate) mod timers;
 #[cfg(feature = "tracing")]
+pub(crate) mod version;
+#[cfg(feature = "tracing")]
 pub(crate) mod visit;
 
 use crate::pipeline::Pipeline;
 use crate::stats::LossReason;
-use record::{Entries, Header, Kind, Record};
-use thread::Scratch;
+#[cfg(feature = "tracing")]
+use record::Record;
+use record::{Entries, Header, Kind};
+use thread::Buffer;
 
-/// One message being captured on the calling thread.
+/// One message being captured on the calling thread: first its context, then its values, then its header.
 pub(crate) struct Draft<'p, 's> {
     pipeline: &'p Pipeline,
-    scratch: &'s mut Vec<u8>,
-    /// Where the entries begin.
-    start: usize,
-    /// The calling thread.
-    thread: usize,
+    buffer: &'s mut Buffer,
     time: u64,
 }
 
-impl<'p> Draft<'p, '_> {
+impl<'p, 's> Draft<'p, 's> {
+    /// A message that begins now.
+    #[inline]
+    pub(crate) fn new(pipeline: &'p Pipeline, buffer: &'s mut Buffer) -> Draft<'p, 's> {
+        Draft { pipeline, buffer, time: clock::now() }
+    }
+
     /// Captures a message with `capture`. Where nothing can be captured it is counted, and `None`.
     #[inline]
     pub(crate) fn capture<R>(pipeline: &'p Pipeline, capture: impl FnOnce(Draft<'p, '_>) -> R) -> Option<R> {
@@ -48,14 +55,12 @@ impl<'p> Draft<'p, '_> {
             pipeline.turn_away();
             return None;
         }
-        let Some(mut scratch) = Scratch::take() else {
+        let Some(mut buffer) = thread::take() else {
             pipeline.queue.counters.turned_away(LossReason::Recursive, 1);
             return None;
         };
-        let thread = scratch.thread();
-        let (bytes, start) = scratch.parts();
-        let result = capture(Draft { pipeline, scratch: bytes, start, thread, time: clock::now() });
-        scratch.put_back();
+        let result = capture(Draft::new(pipeline, &mut buffer));
+        thread::put_back(buffer);
         Some(result)
     }
 
@@ -64,47 +69,44 @@ impl<'p> Draft<'p, '_> {
         self.time
     }
 
+    /// What is in front of the message's values: the thread's name, and the context of its span.
+    #[cfg(feature = "tracing")]
+    #[inline(always)]
+    pub(crate) fn buffer(&mut self) -> &mut Buffer {
+        self.buffer
+    }
+
     /// Where the message's values go.
     #[inline]
     pub(crate) fn entries(&mut self) -> Entries<'_> {
-        Entries::new(self.scratch)
+        Entries::new(&mut self.buffer.bytes)
     }
 
-    /// How long the record is so far: after the entries, where the context begins.
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        self.scratch.len()
-    }
-
-    /// Where the context goes, behind the entries.
-    #[inline]
-    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
-        self.scratch
-    }
-
-    /// Completes the record, so that it can be read and sent. The context begins at `context`.
+    /// Completes the record, so that it can be read and sent.
     #[inline(always)]
-    pub(crate) fn finish(&mut self, outline: Outline, context: usize) {
+    pub(crate) fn finish(&mut self, outline: Outline) {
         let Outline { kind, severity, messages, line, truncated, callsite } = outline;
         let header = Header { kind, severity, messages, line, truncated, time: self.time, callsite };
-        record::finish(self.scratch, header, self.start, context);
+        let (thread, context) = self.buffer.lengths();
+        record::finish(&mut self.buffer.bytes, header, thread, context);
     }
 
     /// Takes the line away again, and leaves the metrics; after [`finish`](Draft::finish).
     #[cfg(feature = "tracing")]
     pub(crate) fn drop_line(&mut self, metrics: u8) {
-        record::drop_line(self.scratch, metrics);
+        record::drop_line(&mut self.buffer.bytes, metrics);
     }
 
     /// The record as it will be read; after [`finish`](Draft::finish).
+    #[cfg(feature = "tracing")]
     pub(crate) fn record(&self) -> Option<Record<'_>> {
-        Record::split_first(self.scratch).map(|(record, _)| record)
+        Record::split_first(&self.buffer.bytes).map(|(record, _)| record)
     }
 
     /// Hands the record over.
     #[inline(always)]
     pub(crate) fn send(self, severity: u8, messages: u8) {
-        self.pipeline.queue.push(self.thread, self.scratch, severity, u64::from(messages));
+        self.pipeline.queue.push(self.buffer.thread, &self.buffer.bytes, severity, u64::from(messages));
     }
 }
 

@@ -7,10 +7,11 @@
 //!
 //! ```text
 //! record  = length u32 | kind u8 | severity u8 | messages u8 | flags u8 | time u64 | callsite u64
-//!           | entries length u32 | thread length u32 | thread | entries | context
+//!           | thread length u32 | context length u32 | thread | context | entries
 //! entry   = tag u8 | name u16 | 0 | [ name length u16 | name ] | value
-//! context = span*, innermost first;   span = callsite u64 | cut u1, entries length u31 | entries
+//! context = span*, innermost first;   span = cut u1, entries length u31 | callsite u64 | entries
 //! ```
+//! What changes least comes first, so that a thread can keep all of it in front of the entries.
 //! Numbers are little-endian. A `name` below [`INLINE`] is the index of a field of the callsite, [`INLINE`] says
 //! that the name itself follows, and the names above it are the parts of the envelope ([`Part`]).
 
@@ -19,8 +20,13 @@ use std::fmt::{self, Write as _};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::time::Duration;
 
+use super::bytes::Bytes;
 use super::thread;
 
+/// The number of this layout, in every crash ring: it must change when the layout does, because what a program left is
+/// read by the next version of it too.
+#[cfg(feature = "ring")]
+pub(crate) const FORMAT: u8 = 1;
 /// Bytes before the thread's name.
 pub(crate) const HEADER: usize = 32;
 /// The longest record, and so the size of a chunk of the queue.
@@ -86,7 +92,7 @@ const PARTS: [Part; 11] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Name<'a> {
     /// The callsite's field of this index.
-    Field(u16),
+    Field(u32),
     /// A field with its name in the record. UTF-8.
     Inline(&'a [u8]),
     /// Not a field.
@@ -96,10 +102,10 @@ pub(crate) enum Name<'a> {
 impl<'a> Name<'a> {
     /// The name as a number, or the name itself if it must follow.
     #[inline]
-    fn code(self) -> Result<u16, &'a [u8]> {
+    fn code(self) -> Result<u32, &'a [u8]> {
         match self {
             Name::Field(index) => Ok(index),
-            Name::Part(part) => Ok(PART | part as u16),
+            Name::Part(part) => Ok(u32::from(PART) | part as u32),
             Name::Inline(name) => Err(name),
         }
     }
@@ -157,14 +163,14 @@ mod tag {
 
 /// Writes entries at the end of a buffer.
 pub(crate) struct Entries<'b> {
-    out: &'b mut Vec<u8>,
+    out: &'b mut Bytes,
     /// Some text was cut.
     truncated: bool,
 }
 
 impl<'b> Entries<'b> {
     #[inline]
-    pub(crate) fn new(out: &'b mut Vec<u8>) -> Self {
+    pub(crate) fn new(out: &'b mut Bytes) -> Self {
         Entries { out, truncated: false }
     }
 
@@ -176,7 +182,7 @@ impl<'b> Entries<'b> {
     #[inline]
     fn head(&mut self, tag: u8, name: Name<'_>) {
         match name.code() {
-            Ok(code) => self.out.extend_from_slice(&head(tag, code).to_le_bytes()),
+            Ok(code) => self.out.push(head(tag, code).to_le_bytes()),
             Err(name) => self.inline_head(tag, name),
         }
     }
@@ -184,45 +190,31 @@ impl<'b> Entries<'b> {
     #[inline(never)]
     fn inline_head(&mut self, tag: u8, name: &[u8]) {
         let name = &name[..name.len().min(usize::from(u16::MAX))];
-        self.out.extend_from_slice(&head(tag, INLINE).to_le_bytes());
-        self.out.extend_from_slice(&(name.len() as u16).to_le_bytes());
+        self.out.push(head(tag, u32::from(INLINE)).to_le_bytes());
+        self.out.push((name.len() as u16).to_le_bytes());
         self.out.extend_from_slice(name);
-    }
-
-    /// Whether the buffer takes this much without growing. Who asks first, and lets a function of its own do the rare
-    /// rest, has nothing to save and restore on the usual way (a third of it).
-    #[inline(always)]
-    fn has_room(&self, length: usize) -> bool {
-        length <= self.out.capacity().wrapping_sub(self.out.len())
     }
 
     /// The most common entry by far: two stores.
     #[inline(always)]
     fn eight(&mut self, tag: u8, name: Name<'_>, value: u64) {
         match name.code() {
-            Ok(code) if self.has_room(12) => self.out.extend_from_slice(&twelve(head(tag, code), value)),
-            Ok(code) => self.eight_growing(head(tag, code), value),
+            Ok(code) => self.out.push_numbers(head(tag, code), value),
             Err(name) => {
                 self.inline_head(tag, name);
-                self.out.extend_from_slice(&value.to_le_bytes());
+                self.out.push(value.to_le_bytes());
             }
         }
     }
 
-    #[cold]
-    #[inline(never)]
-    fn eight_growing(&mut self, head: u32, value: u64) {
-        self.out.extend_from_slice(&twelve(head, value));
-    }
-
     /// The head of a text that is `length` bytes long.
     #[inline(always)]
-    fn text_head(&mut self, name: Name<'_>, length: u32) {
+    fn text_head(&mut self, name: Name<'_>, length: usize) {
         match name.code() {
-            Ok(code) => self.out.extend_from_slice(&eight(head(tag::TEXT, code), length)),
+            Ok(code) => self.out.push(text_head(code, length).to_le_bytes()),
             Err(name) => {
                 self.inline_head(tag::TEXT, name);
-                self.out.extend_from_slice(&length.to_le_bytes());
+                self.out.push((length as u32).to_le_bytes());
             }
         }
     }
@@ -268,20 +260,28 @@ impl<'b> Entries<'b> {
     #[inline(always)]
     pub(crate) fn text(&mut self, name: Name<'_>, value: &str) {
         match name.code() {
-            Ok(code) if value.len() <= MAX_TEXT && self.has_room(8 + value.len()) => {
-                self.out.extend_from_slice(&eight(head(tag::TEXT, code), value.len() as u32));
-                self.out.extend_from_slice(value.as_bytes());
+            Ok(code) if value.len() <= MAX_TEXT => {
+                self.out.push_number_and_text(text_head(code, value.len()), value.as_bytes());
             }
-            _ => self.text_rarely(name, value),
+            Ok(code) => self.long_text(code, value),
+            Err(name) => self.text_with_name(name, value),
         }
     }
 
-    /// A text with its name, one that is too long, or one the buffer has no room for yet.
+    #[cold]
     #[inline(never)]
-    fn text_rarely(&mut self, name: Name<'_>, value: &str) {
+    fn long_text(&mut self, name: u32, value: &str) {
+        let fitting = thread::cut(value, MAX_TEXT);
+        self.truncated = true;
+        self.out.push_number_and_text(text_head(name, fitting.len()), fitting.as_bytes());
+    }
+
+    #[inline(never)]
+    fn text_with_name(&mut self, name: &[u8], value: &str) {
         let fitting = thread::cut(value, MAX_TEXT);
         self.truncated |= fitting.len() < value.len();
-        self.text_head(name, fitting.len() as u32);
+        self.inline_head(tag::TEXT, name);
+        self.out.push((fitting.len() as u32).to_le_bytes());
         self.out.extend_from_slice(fitting.as_bytes());
     }
 
@@ -295,11 +295,7 @@ impl<'b> Entries<'b> {
     }
 
     /// A value as JSON, written by `write`; `null` when `write` fails, its text when it is too long to stay JSON.
-    pub(crate) fn json(
-        &mut self,
-        name: Name<'_>,
-        write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>,
-    ) {
+    pub(crate) fn json(&mut self, name: Name<'_>, write: impl FnOnce(&mut Bytes) -> serde_json::Result<()>) {
         let start = self.out.len();
         self.head(tag::JSON, name);
         let body = self.out.len();
@@ -354,8 +350,21 @@ impl<'b> Entries<'b> {
     #[inline(always)]
     fn format_behind_head(&mut self, arguments: fmt::Arguments<'_>) {
         let start = self.out.len();
-        self.truncated |= format_limited(self.out, arguments);
-        self.patch_length(start - 4);
+        format_into(self.out, start, arguments);
+        if self.out.len() > start + MAX_TEXT {
+            self.cut_text(start + MAX_TEXT);
+        }
+        self.patch_length(start.wrapping_sub(4));
+    }
+
+    /// Cuts the text that ends the buffer, in front of a character that begins at `end` or reaches over it.
+    #[cold]
+    #[inline(never)]
+    fn cut_text(&mut self, end: usize) {
+        let is_begin = |&index: &usize| self.out.get(index).is_none_or(|byte| byte & 0xC0 != 0x80);
+        let end = (0..=end).rev().find(is_begin).unwrap_or(0);
+        self.out.truncate(end);
+        self.truncated = true;
     }
 
     /// An error and every error behind it.
@@ -383,7 +392,7 @@ impl<'b> Entries<'b> {
 
     /// Writes something and, in front of it, its length.
     #[inline]
-    fn measured<R>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    fn measured<R>(&mut self, write: impl FnOnce(&mut Bytes) -> R) -> R {
         let start = self.out.len();
         self.out.extend_from_slice(&[0; 4]);
         let result = write(self.out);
@@ -394,33 +403,27 @@ impl<'b> Entries<'b> {
     #[inline]
     fn patch_length(&mut self, start: usize) {
         let length = self.out.len().wrapping_sub(start + 4) as u32;
-        if let Some(place) = self.out.get_mut(start..).and_then(<[u8]>::first_chunk_mut) {
-            *place = length.to_le_bytes();
-        }
+        self.out.set(start, length.to_le_bytes());
     }
 }
 
 /// Tag and name of an entry, as they stand in a record.
 #[inline(always)]
-fn head(tag: u8, name: u16) -> u32 {
-    u32::from(tag) | u32::from(name) << 8
+fn head(tag: u8, name: u32) -> u32 {
+    u32::from(tag) | name << 8
 }
 
+/// The same for a text, and its length.
 #[inline(always)]
-fn eight(head: u32, length: u32) -> [u8; 8] {
-    (u64::from(head) | u64::from(length) << 32).to_le_bytes()
-}
-
-#[inline(always)]
-fn twelve(head: u32, value: u64) -> [u8; 12] {
-    (u128::from(head) | u128::from(value) << 32).to_le_bytes().first_chunk().copied().unwrap_or_default()
+fn text_head(name: u32, length: usize) -> u64 {
+    u64::from(head(tag::TEXT, name)) | (length as u64) << 32
 }
 
 /// What stands for a value whose own code panicked.
 const PANICKED: &[u8] = b"<panicked while it was formatted>";
 
 #[cold]
-fn replace_by_note(out: &mut Vec<u8>, start: usize) {
+fn replace_by_note(out: &mut Bytes, start: usize) {
     out.truncate(start);
     out.extend_from_slice(PANICKED);
 }
@@ -434,46 +437,30 @@ fn nanoseconds(value: Duration) -> u64 {
     u64::try_from(value.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Appends what the program's own code writes, up to a limit. Whether it was cut there.
+/// Appends what the program's own code writes; of a text that is too long, a little more than the limit.
 #[inline(always)]
-fn format_limited(out: &mut Vec<u8>, arguments: fmt::Arguments<'_>) -> bool {
-    let start = out.len();
+fn format_into(out: &mut Bytes, start: usize, arguments: fmt::Arguments<'_>) {
     let mut text = LimitedText { start, out };
     // The buffer stays whole whatever the program's code does: at worst it holds half a text.
     let outcome = catch_unwind(AssertUnwindSafe(|| text.write_fmt(arguments)));
     if outcome.is_err() {
         replace_by_note(out, start);
     }
-    let is_too_long = out.len() > start + MAX_TEXT;
-    if is_too_long {
-        cut_text(out, start + MAX_TEXT);
-    }
-    is_too_long
-}
-
-/// Cuts the text that `out` ends with, in front of a character that begins at `end` or reaches over it.
-#[cold]
-#[inline(never)]
-fn cut_text(out: &mut Vec<u8>, end: usize) {
-    let is_begin = |&index: &usize| out.get(index).is_none_or(|byte| byte & 0xC0 != 0x80);
-    let end = (0..=end).rev().find(is_begin).unwrap_or(0);
-    out.truncate(end);
 }
 
 /// Takes formatted text, until it is longer than the limit: what is too much is cut off later.
 struct LimitedText<'o> {
-    out: &'o mut Vec<u8>,
+    out: &'o mut Bytes,
     start: usize,
 }
 
 impl fmt::Write for LimitedText<'_> {
     #[inline]
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if text.len() > self.out.capacity().wrapping_sub(self.out.len()) {
-            return self.write_growing(text);
+        match self.out.push_if_room(text.as_bytes()) {
+            true => Ok(()),
+            false => self.write_growing(text),
         }
-        self.out.extend_from_slice(text.as_bytes());
-        Ok(())
     }
 }
 
@@ -509,23 +496,36 @@ pub(crate) struct Header {
     pub(crate) callsite: u64,
 }
 
-/// Fills in the header. Entries are from `entries` to `context`, the context from there to the end.
-#[inline]
-pub(crate) fn finish(out: &mut Vec<u8>, header: Header, entries: usize, context: usize) {
-    let mut flags = if header.truncated { TRUNCATED } else { 0 } | if header.line { LINE } else { 0 };
-    let mut context = context;
-    if out.len() > MAX_RECORD {
-        context = shorten(out, entries, context);
-        flags |= TRUNCATED;
+impl Header {
+    /// Everything but the two numbers.
+    #[inline(always)]
+    fn summary(&self) -> u32 {
+        let flags = if self.truncated { TRUNCATED } else { 0 } | if self.line { LINE } else { 0 };
+        u32::from_le_bytes([self.kind as u8, self.severity, self.messages, flags])
     }
-    let mut bytes = [0; HEADER];
-    bytes[0..4].copy_from_slice(&(out.len() as u32).to_le_bytes());
-    bytes[4..8].copy_from_slice(&[header.kind as u8, header.severity, header.messages, flags]);
-    bytes[8..16].copy_from_slice(&header.time.to_le_bytes());
-    bytes[16..24].copy_from_slice(&header.callsite.to_le_bytes());
-    bytes[24..28].copy_from_slice(&((context - entries) as u32).to_le_bytes());
-    bytes[28..32].copy_from_slice(&((entries - HEADER) as u32).to_le_bytes());
-    out[..HEADER].copy_from_slice(&bytes);
+}
+
+/// Fills in the header, which begins the buffer; the thread's name, the context and then the entries follow. In a
+/// record that is too long nothing behind the thread's name stays what it was.
+#[inline(always)]
+pub(crate) fn finish(out: &mut Bytes, header: Header, thread: usize, context: usize) {
+    let (summary, time, callsite) = (header.summary(), header.time, header.callsite);
+    match out.len() <= MAX_RECORD {
+        true => write_header(out, summary, time, callsite, thread, context),
+        false => finish_shortened(out, summary, time, callsite, thread, context),
+    }
+}
+
+#[inline(always)]
+fn write_header(out: &mut Bytes, summary: u32, time: u64, callsite: u64, thread: usize, context: usize) {
+    let length = out.len() as u32;
+    let Some(place) = out.beginning::<HEADER>() else { return };
+    place[0..4].copy_from_slice(&length.to_le_bytes());
+    place[4..8].copy_from_slice(&summary.to_le_bytes());
+    place[8..16].copy_from_slice(&time.to_le_bytes());
+    place[16..24].copy_from_slice(&callsite.to_le_bytes());
+    place[24..28].copy_from_slice(&(thread as u32).to_le_bytes());
+    place[28..32].copy_from_slice(&(context as u32).to_le_bytes());
 }
 
 /// Takes the line away from a finished record: what is left are its `metrics`. The record's layout stays as it is,
@@ -536,48 +536,52 @@ pub(crate) fn drop_line(out: &mut [u8], metrics: u8) {
     out[7] &= !LINE;
 }
 
-/// Makes a record fit: texts are cut short, and if that is not enough the context and then the last entries go.
-/// Returns where the context begins now.
+/// Makes a record fit: texts are cut short, and if that is not enough the last entries go and then the context.
 #[cold]
-fn shorten(out: &mut Vec<u8>, entries: usize, context: usize) -> usize {
-    let old = std::mem::take(out);
-    out.extend_from_slice(&old[..entries]);
-    let mut writer = Entries::new(out);
-    for (name, value) in EntryIter(Reader(&old[entries..context])) {
-        let before = writer.out.len();
-        writer.shortened(name, value);
-        if writer.out.len() > MAX_RECORD {
-            writer.out.truncate(before);
+#[inline(never)]
+fn finish_shortened(out: &mut Bytes, summary: u32, time: u64, callsite: u64, thread: usize, context: usize) {
+    let old = out.to_vec();
+    let (front, rest) = old.split_at(HEADER + thread);
+    let (old_context, old_entries) = rest.split_at(context);
+    let mut entries = Bytes::default();
+    for (name, value) in EntryIter(Reader(old_entries)) {
+        let before = entries.len();
+        Entries::new(&mut entries).shortened(name, value);
+        if front.len() + entries.len() > MAX_RECORD {
+            entries.truncate(before);
         }
     }
-    let new_context = out.len();
-    append_innermost(out, &old[context..], MAX_RECORD);
-    new_context
+    let mut context = Vec::new();
+    append_innermost(&mut context, old_context, MAX_RECORD - front.len() - entries.len());
+    out.truncate(front.len());
+    out.extend_from_slice(&context);
+    out.extend_from_slice(&entries);
+    let summary = summary | u32::from(TRUNCATED) << 24;
+    write_header(out, summary, time, callsite, thread, context.len());
 }
 
 /// The context of a span is no longer than this: a context in every span of a deep nest would be a lot of memory.
 #[cfg(feature = "tracing")]
 const MAX_CONTEXT: usize = 16 * 1024;
 /// Stands, as the outermost span of a context, for those that were left out.
-const LEFT_OUT: [u8; 12] = [0; 12];
+const LEFT_OUT: [u8; SPAN_HEADER] = [0; SPAN_HEADER];
 
-/// Makes a context, which begins at `start`, short enough for a span to keep: the outermost spans are left out, never
-/// the span's own part.
+/// Makes a context short enough for a span to keep: the outermost spans are left out, never the span's own part.
 #[cfg(feature = "tracing")]
 #[inline]
-pub(crate) fn limit_context(buffer: &mut Vec<u8>, start: usize) {
-    if buffer.len() - start > MAX_CONTEXT {
-        leave_out_outermost(buffer, start);
+pub(crate) fn limit_context(context: &mut Vec<u8>) {
+    if context.len() > MAX_CONTEXT {
+        leave_out_outermost(context);
     }
 }
 
 #[cfg(feature = "tracing")]
 #[cold]
-fn leave_out_outermost(buffer: &mut Vec<u8>, start: usize) {
-    let whole = buffer.split_off(start);
-    let own = first_span_len(&whole);
-    buffer.extend_from_slice(&whole[..own]);
-    append_innermost(buffer, &whole[own..], start + MAX_CONTEXT.max(own + LEFT_OUT.len()));
+#[inline(never)]
+fn leave_out_outermost(context: &mut Vec<u8>) {
+    let own = first_span_len(context);
+    let outer = context.split_off(own);
+    append_innermost(context, &outer, MAX_CONTEXT.max(own + LEFT_OUT.len()));
 }
 
 /// Appends what fits of a context into `limit` bytes, and what stands for the rest.
@@ -653,13 +657,13 @@ impl<'a> Record<'a> {
         };
         let time = reader.u64()?;
         let callsite = reader.u64()?;
-        let entries = reader.u32()? as usize;
         let thread = reader.u32()? as usize;
+        let context = reader.u32()? as usize;
         let thread = reader.take(thread)?;
-        let entries = reader.take(entries)?;
+        let context = reader.take(context)?;
         let (truncated, line) = (flags & TRUNCATED != 0, flags & LINE != 0);
         let header = Header { kind, severity, messages, line, truncated, time, callsite };
-        Some(Record { header, thread, entries, context: reader.0 })
+        Some(Record { header, thread, entries: reader.0, context })
     }
 
     /// The values of the message itself, in the order they were given.
@@ -686,44 +690,55 @@ pub(crate) fn time_of(bytes: &[u8]) -> Option<u64> {
 /// Begins the part of a context that belongs to one span; its entries follow.
 #[cfg(feature = "tracing")]
 #[inline]
-pub(crate) fn begin_span(out: &mut Vec<u8>, callsite: u64) -> usize {
-    out.extend_from_slice(&callsite.to_le_bytes());
-    out.extend_from_slice(&[0; 4]);
+pub(crate) fn begin_span(out: &mut Bytes, callsite: u64) -> usize {
+    out.push_numbers(0, callsite);
     out.len()
 }
 
 /// Ends the part begun by [`begin_span`], whose entries began at `entries`; `is_cut` if not all of a text is in them.
 #[cfg(feature = "tracing")]
 #[inline]
-pub(crate) fn finish_span(out: &mut [u8], entries: usize, is_cut: bool) {
-    let length = (out.len() - entries) as u32 | if is_cut { CUT } else { 0 };
-    out[entries - 4..entries].copy_from_slice(&length.to_le_bytes());
+pub(crate) fn finish_span(out: &mut Bytes, entries: usize, is_cut: bool) {
+    let length = span_length(out.len().wrapping_sub(entries), is_cut);
+    out.set(entries.wrapping_sub(SPAN_HEADER), length);
+}
+
+/// Bytes in front of a span's entries.
+const SPAN_HEADER: usize = 12;
+
+#[cfg(feature = "tracing")]
+#[inline]
+fn span_length(entries: usize, is_cut: bool) -> [u8; 4] {
+    (entries as u32 | if is_cut { CUT } else { 0 }).to_le_bytes()
 }
 
 /// One span's part of a context, with `newer` values in place of those it had.
 #[cfg(feature = "tracing")]
 pub(crate) fn merge_span(out: &mut Vec<u8>, older: &[u8], newer: &[u8], newer_is_cut: bool) {
     let Some(older) = ContextIter(Reader(older)).next() else { return };
-    let start = begin_span(out, older.callsite);
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&older.callsite.to_le_bytes());
     for (name, entry) in RawEntries(older.entries.0) {
         if !RawEntries(Reader(newer)).any(|(other, _)| other == name) {
             out.extend_from_slice(entry);
         }
     }
     out.extend_from_slice(newer);
-    finish_span(out, start, older.is_cut || newer_is_cut);
+    let length = span_length(out.len() - start - SPAN_HEADER, older.is_cut || newer_is_cut);
+    out[start..start + 4].copy_from_slice(&length);
 }
 
 /// The callsite of the innermost span of a context.
 #[cfg(feature = "tracing")]
 pub(crate) fn first_callsite(context: &[u8]) -> u64 {
-    Reader(context).u64().unwrap_or_default()
+    Reader(context.get(4..).unwrap_or_default()).u64().unwrap_or_default()
 }
 
 /// Length of the first span's part of a context.
 pub(crate) fn first_span_len(context: &[u8]) -> usize {
-    let mut reader = Reader(context.get(8..).unwrap_or_default());
-    reader.u32().map_or(0, |length| 12 + (length & !CUT) as usize).min(context.len())
+    let length = Reader(context).u32();
+    length.map_or(0, |length| SPAN_HEADER + (length & !CUT) as usize).min(context.len())
 }
 
 /// Entries, in order.
@@ -792,8 +807,8 @@ impl<'a> Iterator for ContextIter<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let callsite = self.0.u64()?;
         let length = self.0.u32()?;
+        let callsite = self.0.u64()?;
         let entries = EntryIter(Reader(self.0.take((length & !CUT) as usize)?));
         Some(SpanPart { callsite, is_cut: length & CUT != 0, entries })
     }
@@ -853,7 +868,7 @@ impl<'a> Reader<'a> {
                 let length = usize::from(self.u16()?);
                 Some(Name::Inline(self.take(length)?))
             }
-            index if index < INLINE => Some(Name::Field(index)),
+            index if index < INLINE => Some(Name::Field(u32::from(index))),
             part => PARTS.get(usize::from(part & 0xFF)).map(|&part| Name::Part(part)),
         }
     }

@@ -13,8 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak}
 
 use crossbeam_utils::CachePadded;
 
+use super::bytes::Bytes;
 use super::record;
-use super::thread;
+use super::thread::Entered;
+use super::version::{self, Version};
 use crate::queue::fork;
 
 /// Places for live spans. A span that finds its place taken by another goes to the overflow.
@@ -63,7 +65,7 @@ type Overflow = HashMap<u64, Live, BuildHasherDefault<IdHasher>>;
 /// The live spans of one layer.
 pub(crate) struct SpanTable {
     layer: u32,
-    places: Box<[CachePadded<Mutex<Live>>]>,
+    places: Box<[CachePadded<Mutex<Live>>; PLACES]>,
     overflow: Box<[Mutex<Overflow>]>,
     /// Spans in the overflow.
     overflown: AtomicUsize,
@@ -81,7 +83,7 @@ impl SpanTable {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let table = Arc::new(SpanTable {
             layer: NEXT.fetch_add(1, Ordering::Relaxed),
-            places: (0..PLACES).map(|_| CachePadded::default()).collect(),
+            places: Box::new(std::array::from_fn(|_| CachePadded::default())),
             overflow: (0..OVERFLOW_SHARDS).map(|_| Mutex::default()).collect(),
             overflown: AtomicUsize::new(0),
             epochs: (0..TREES).map(|_| AtomicU64::new(0)).collect(),
@@ -141,19 +143,20 @@ impl SpanTable {
         parent: Option<u64>,
         rate: f64,
         now: u64,
-        own: &mut Vec<u8>,
+        own: &mut Bytes,
         start: usize,
     ) {
         // What is copied of the parent is at least as new as this epoch: see `record`.
         let copied = parent.and_then(|parent| Some((parent, self.append(parent, own, true)?)));
         let (parent, (tree, epoch)) = copied.unwrap_or((0, (tree_of(id), 0)));
-        record::limit_context(own, start);
         let Some(mut place) = self.place(id) else { return };
         if place.id != 0 {
             drop(place);
+            let mut context = own[start..].to_vec();
+            record::limit_context(&mut context);
             return self.insert_into_overflow(Live {
                 id,
-                context: own[start..].to_vec(),
+                context,
                 parent,
                 tree,
                 epoch,
@@ -162,9 +165,10 @@ impl SpanTable {
                 ..Live::default()
             });
         }
-        let mut context = std::mem::take(&mut place.context);
-        context.extend_from_slice(&own[start..]);
-        *place = Live { id, context, parent, tree, epoch, rate, created: now, ..Live::default() };
+        let Live { context, .. } = &mut *place;
+        context.extend_from_slice(own.get(start..).unwrap_or_default());
+        record::limit_context(context);
+        place.begin(id, now, rate, parent, tree, epoch);
     }
 
     #[cold]
@@ -176,16 +180,18 @@ impl SpanTable {
         }
     }
 
-    /// Appends a span's context to `out`, if the span is known here.
+    /// Appends a span's context to `out`, if the span is known here, and says of what version it is.
     #[inline]
-    pub(crate) fn append_context(&self, id: u64, out: &mut Vec<u8>) {
-        self.append(id, out, false);
+    pub(crate) fn append_context(&self, id: u64, out: &mut Bytes) -> Option<Version> {
+        let version = Version::of(self.with(id, |live| live.tree)?);
+        self.append(id, out, false)?;
+        Some(version)
     }
 
     /// Appends a span's context to `out`. Gives its tree and the epoch the context is of; `None` when the span is not
     /// known here.
     #[inline]
-    fn append(&self, id: u64, out: &mut Vec<u8>, for_child: bool) -> Option<(usize, u64)> {
+    fn append(&self, id: u64, out: &mut Bytes, for_child: bool) -> Option<(usize, u64)> {
         let copy = |live: &mut Live| {
             live.copied |= for_child;
             let epoch = self.epoch(live.tree);
@@ -202,7 +208,7 @@ impl SpanTable {
     }
 
     #[cold]
-    fn append_renewed(&self, id: u64, out: &mut Vec<u8>) -> Option<(usize, u64)> {
+    fn append_renewed(&self, id: u64, out: &mut Bytes) -> Option<(usize, u64)> {
         self.renew(id);
         self.with(id, |live| {
             out.extend_from_slice(&live.context);
@@ -232,13 +238,13 @@ impl SpanTable {
         self.with(id, |live| {
             live.context.truncate(record::first_span_len(&live.context));
             live.context.extend_from_slice(&parents);
-            record::limit_context(&mut live.context, 0);
+            record::limit_context(&mut live.context);
             live.epoch = epoch;
         });
     }
 
-    /// A span records new values, given as entries. The epoch is raised after the values are there, so that who
-    /// copied older ones finds an older epoch.
+    /// A span records new values, given as entries. The epoch and the version are raised after the values are there,
+    /// so that who copied older ones finds an older one.
     pub(crate) fn record(&self, id: u64, newer: &[u8], is_cut: bool) {
         let copied = self.with(id, |live| {
             let own = record::first_span_len(&live.context);
@@ -246,11 +252,13 @@ impl SpanTable {
             record::merge_span(&mut context, &live.context[..own], newer, is_cut);
             context.extend_from_slice(&live.context[own..]);
             live.context = context;
-            live.copied.then_some(live.tree)
+            (live.tree, live.copied)
         });
-        if let Some(tree) = copied.flatten() {
+        let Some((tree, is_copied)) = copied else { return };
+        if is_copied {
             self.epochs[tree % TREES].fetch_add(1, Ordering::AcqRel);
         }
+        version::raise(tree);
     }
 
     /// A thread enters the span; `now` is asked for the time only if the span is timed.
@@ -328,22 +336,27 @@ fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
 }
 
 impl Live {
+    /// A span begins here, whose context is there already.
+    #[inline(always)]
+    fn begin(&mut self, id: u64, now: u64, rate: f64, parent: u64, tree: usize, epoch: u64) {
+        (self.id, self.created, self.rate) = (id, now, rate);
+        (self.parent, self.tree, self.epoch) = (parent, tree, epoch);
+        (self.entered_at, self.busy, self.inside, self.copied) = (0, 0, 0, false);
+    }
+
     fn closed(&self) -> Closed<'_> {
         Closed { context: &self.context, rate: self.rate, created: self.created, busy: self.busy }
     }
 }
 
-/// Appends the context of the calling thread's current span, whichever layer knows it.
+/// Appends the context of a span of any layer.
 #[cfg_attr(not(feature = "log"), allow(dead_code))]
-pub(crate) fn append_current_context(out: &mut Vec<u8>) {
-    let Some(current) = thread::current_of_any() else { return };
+pub(crate) fn append_context(of: Entered, out: &mut Bytes) -> Option<Version> {
     let table = {
         let tables = TABLES.read().unwrap_or_else(PoisonError::into_inner);
-        tables.iter().filter_map(Weak::upgrade).find(|table| table.layer == current.layer)
+        tables.iter().filter_map(Weak::upgrade).find(|table| table.layer == of.layer)
     };
-    if let Some(table) = table {
-        table.append_context(current.span, out);
-    }
+    table?.append_context(of.span, out)
 }
 
 /// The tree of a root.

@@ -12,8 +12,8 @@ use super::callsite::{Callsite, Metric, Role};
 use super::record::{Entries, Name};
 
 fn name(field: &Field) -> Name<'static> {
-    // A callsite has at most 32 fields, or as many as somebody wrote by hand into a macro-free callsite.
-    Name::Field(field.index() as u16 & 0x7FFF)
+    // Far below the limit of a name's number: `tracing` allows a callsite 32 fields.
+    Name::Field(field.index() as u32)
 }
 
 /// Takes every value of a span, or of an event that is only a message and fields.

@@ -20,6 +20,69 @@ use crate::stats::LossReason;
 /// How often it is looked whether something is settled while nothing else happens.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// The worker's part in it: nothing but what is empty, where there is no ring.
+#[derive(Default)]
+pub(crate) struct Crash {
+    held: Held,
+    replay: Replay,
+    /// At the end: messages that stay in the ring for the next start.
+    left: u64,
+}
+
+impl Crash {
+    pub(crate) fn new(queue: &Queue) -> Crash {
+        Crash { replay: Replay::new(queue.take_adopted()), ..Crash::default() }
+    }
+
+    /// A chunk was encoded. In a ring it stays until its messages are settled.
+    pub(crate) fn keep_or_give_back(&mut self, queue: &Queue, chunk: Chunk, outlets: &[Outlet]) {
+        match queue.ring() {
+            Some(_) => self.held.hold(queue, chunk, outlets),
+            None => queue.give_back(chunk),
+        }
+    }
+
+    /// Puts the messages of one slot of a dead ring into the outlets. `false` when there was none.
+    pub(crate) fn replay_next(&mut self, queue: &Queue, outlets: &mut [Outlet]) -> bool {
+        self.replay.next(queue, outlets)
+    }
+
+    pub(crate) fn has_more_to_replay(&self) -> bool {
+        self.replay.has_more()
+    }
+
+    pub(crate) fn awaits_settling(&self) -> bool {
+        !self.held.0.is_empty() || !self.replay.0.is_empty()
+    }
+
+    pub(crate) fn release_settled(&mut self, queue: &Queue, outlets: &[Outlet]) {
+        self.held.release(queue, outlets);
+        self.replay.release(outlets);
+        if let Some(ring) = queue.ring() {
+            ring.note_clock();
+        }
+    }
+
+    /// At the end: what nobody took in time stays in the ring.
+    pub(crate) fn keep_queue(&mut self, queue: &Queue) {
+        while let Some(chunk) = queue.ring().and_then(|_| queue.take()) {
+            // Dropped, and not emptied.
+            self.left += chunk.messages;
+        }
+    }
+
+    /// At the very end: what is settled goes, and the ring with it if that was all.
+    pub(crate) fn leave(&mut self, queue: &Queue, outlets: &[Outlet]) {
+        self.release_settled(queue, outlets);
+        let Some(ring) = queue.ring() else { return };
+        let left = self.left + self.held.0.iter().map(|(chunk, _)| chunk.messages).sum::<u64>();
+        match left {
+            0 => ring.remove(),
+            _ => ring.say_left(left),
+        }
+    }
+}
+
 /// By outlet: what must be settled.
 type Marks = Vec<u64>;
 
@@ -33,7 +96,7 @@ fn are_settled(outlets: &[Outlet], marks: &[u64]) -> bool {
 
 /// Chunks that were encoded and whose messages are on their way.
 #[derive(Debug, Default)]
-pub(crate) struct Held(VecDeque<(Chunk, Marks)>);
+struct Held(VecDeque<(Chunk, Marks)>);
 
 impl Held {
     /// Holds a chunk that was encoded just now, with the marks of all outlets.
@@ -41,7 +104,7 @@ impl Held {
     /// While few messages flow a chunk holds little when it is taken. Then its records are copied behind those of the
     /// chunk before it, so that what is on its way takes no more of the pool than it must. Copied first, given back
     /// after: if the process dies between the two they are delivered twice, and not never.
-    pub(crate) fn hold(&mut self, queue: &Queue, mut chunk: Chunk, outlets: &[Outlet]) {
+    fn hold(&mut self, queue: &Queue, mut chunk: Chunk, outlets: &[Outlet]) {
         let marks = marks(outlets);
         if let Some((last, its_marks)) = self.0.back_mut() {
             if last.merge(&chunk) {
@@ -54,22 +117,18 @@ impl Held {
     }
 
     /// Gives back what is settled.
-    pub(crate) fn release(&mut self, queue: &Queue, outlets: &[Outlet]) {
+    fn release(&mut self, queue: &Queue, outlets: &[Outlet]) {
         while self.0.front().is_some_and(|(_, marks)| are_settled(outlets, marks)) {
             if let Some((chunk, _)) = self.0.pop_front() {
                 queue.give_back(chunk);
             }
         }
     }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 /// Rings of dead processes, delivered one after the other, slot by slot.
 #[derive(Default)]
-pub(crate) struct Replay(VecDeque<Replayed>);
+struct Replay(VecDeque<Replayed>);
 
 struct Replayed {
     ring: DeadRing,
@@ -81,30 +140,26 @@ struct Replayed {
 }
 
 impl Replay {
-    pub(crate) fn new(rings: Vec<DeadRing>) -> Replay {
+    fn new(rings: Vec<DeadRing>) -> Replay {
         Replay(rings.into_iter().map(Replayed::new).collect())
     }
 
     /// Puts the messages of one slot into the outlets. `false` when there was none.
-    pub(crate) fn next(&mut self, queue: &Queue, outlets: &mut [Outlet]) -> bool {
+    fn next(&mut self, queue: &Queue, outlets: &mut [Outlet]) -> bool {
         self.0.iter_mut().find(|one| !one.ring.image.is_read()).is_some_and(|one| one.next(queue, outlets))
     }
 
     /// Whether there is more to put.
-    pub(crate) fn has_more(&self) -> bool {
+    fn has_more(&self) -> bool {
         self.0.iter().any(|one| !one.ring.image.is_read())
     }
 
     /// Settles slots, and takes away rings of which all is settled.
-    pub(crate) fn release(&mut self, outlets: &[Outlet]) {
+    fn release(&mut self, outlets: &[Outlet]) {
         self.0.iter_mut().for_each(|one| one.release(outlets));
         while let Some(done) = self.0.iter().position(Replayed::is_done) {
             self.0.remove(done).map(Replayed::finish);
         }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }
 

@@ -1,7 +1,8 @@
 //! One destination: a transport, the batch it is sending, and what to do when it does not answer.
 //!
-//! In: batches. Out: a settled account. A batch stays here until its transport has settled every message of it;
-//! lost here is only what is given up at the end of the program (`unreachable`).
+//! In: batches. Out: a settled account. A message stays here until its transport has settled it: a stream that has
+//! written it settles it when its peer has confirmed it, and writes it again if the connection breaks before that. Lost
+//! here is only what is given up at the end of the program (`unreachable`, and `unconfirmed` if it is written).
 
 use std::fmt;
 use std::io;
@@ -20,6 +21,14 @@ const SLICE: Duration = Duration::from_millis(200);
 /// A transport that calls itself slow and has settled nothing is asked again after this: one that does not wait itself
 /// must not keep a processor busy.
 const BREATH: Duration = Duration::from_millis(1);
+/// Messages are sent while no more bytes than this wait for their confirmation. As much as Linux' largest send buffer
+/// for TCP: with less, the background thread would wait while it could encode. It is also all that a connection that
+/// breaks can bring twice, and to a router far away the limit of the rate, 4 MiB for each round trip.
+const WINDOW_BYTES: usize = 4 << 20;
+/// After a batch was written its confirmation is asked for at once, after this, and then after twice as long each time.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+/// The longest time between two questions for a confirmation.
+const LONGEST_LOOK: Duration = Duration::from_millis(100);
 /// Between two words about the same trouble on stderr.
 const REMINDER: Duration = Duration::from_secs(60);
 
@@ -27,10 +36,13 @@ const REMINDER: Duration = Duration::from_secs(60);
 pub(crate) struct Destination {
     transport: Box<dyn Transport>,
     pub(crate) counters: Arc<DestinationCounters>,
-    /// What is being sent; empty when there is nothing to do.
+    /// What is being sent or waits for its confirmation; empty when there is nothing to do.
     pub(crate) batch: Batch,
     backoff: Backoff,
     retry_at: Option<Instant>,
+    /// When to ask whether what is written has arrived, and how long to wait after that.
+    look_at: Instant,
+    look_again: Duration,
     failing_since: Option<Instant>,
     complained: Option<Instant>,
 }
@@ -43,6 +55,8 @@ impl Destination {
             batch: Batch::default(),
             backoff: Backoff::new(),
             retry_at: None,
+            look_at: Instant::now(),
+            look_again: FIRST_LOOK,
             failing_since: None,
             complained: None,
         }
@@ -53,10 +67,16 @@ impl Destination {
         (self.transport.framing(), self.transport.max_message_bytes())
     }
 
-    /// Sends what there is to send, if it is time to.
+    /// Whether it is time for more: everything is written, and little of it unconfirmed.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.batch.has_unwritten() && self.batch.unconfirmed_bytes() < WINDOW_BYTES
+    }
+
+    /// Sends what there is to send, if it is time to, and asks what has arrived.
     pub(crate) fn attempt(&mut self) {
+        let Some(due) = self.due() else { return };
         let now = Instant::now();
-        if self.batch.is_empty() || self.retry_at.is_some_and(|retry_at| now < retry_at) {
+        if now < due {
             return;
         }
         let before = self.batch.len();
@@ -64,22 +84,35 @@ impl Destination {
         // A user's own transport may panic; it costs a pause, and the batch is tried again.
         let sent = catch_unwind(AssertUnwindSafe(|| transport.send(batch, now + SLICE)))
             .unwrap_or_else(|_| Err(io::Error::other("the transport panicked")));
+        let has_moved = self.batch.len() < before;
+        let is_written = !self.batch.has_unwritten();
         self.settle();
         match sent {
-            Ok(()) if self.batch.is_empty() => self.succeeded(),
-            Ok(()) if self.batch.len() < before => {}
+            Ok(()) if is_written => self.look_later(has_moved),
+            Ok(()) if has_moved => {}
             Ok(()) => self.failed(&io::Error::other("the transport sent nothing, and gave no error")),
             Err(error) if is_slow(&error) => {
-                let has_moved = self.batch.len() < before;
                 self.retry_at = (!has_moved).then(|| Instant::now() + BREATH);
             }
             Err(error) => self.failed(&error),
         }
     }
 
+    /// Everything is written. Only what has arrived says that the destination works again: one that takes everything
+    /// and confirms nothing would be hurried for ever.
+    fn look_later(&mut self, has_moved: bool) {
+        self.retry_at = None;
+        if has_moved {
+            self.succeeded();
+            self.look_again = FIRST_LOOK;
+        }
+        self.look_at = Instant::now() + self.look_again;
+        self.look_again = (self.look_again * 2).min(LONGEST_LOOK);
+    }
+
     fn settle(&mut self) {
         let (delivered, lost) = self.batch.take_account();
-        self.counters.deliver(delivered);
+        self.counters.deliver(delivered, self.batch.unconfirmed() as u64);
         for (reason, count) in lost {
             self.counters.lose(reason, count);
         }
@@ -90,7 +123,6 @@ impl Destination {
 
     fn succeeded(&mut self) {
         self.backoff.reset();
-        self.retry_at = None;
         if self.failing_since.take().is_some() {
             self.counters.note(None);
             if self.complained.take().is_some() {
@@ -114,22 +146,41 @@ impl Destination {
 
     /// When there is something to do here again: `None` when nothing waits.
     pub(crate) fn due(&self) -> Option<Instant> {
-        (!self.batch.is_empty()).then(|| self.retry_at.unwrap_or_else(Instant::now))
+        if self.batch.is_empty() {
+            return None;
+        }
+        match self.batch.has_unwritten() {
+            true => Some(self.retry_at.unwrap_or_else(Instant::now)),
+            false => Some(self.look_at),
+        }
     }
 
     /// The next attempt is made at once, and those after it begin from the shortest pause.
-    pub(crate) fn hurry(&mut self) {
+    pub(crate) fn retry_now(&mut self) {
         self.retry_at = None;
         self.backoff.reset();
     }
 
-    /// How long it has not answered.
+    /// Somebody waits: no more pauses, and short ones between two questions for a confirmation.
+    pub(crate) fn hurry(&mut self) {
+        self.retry_now();
+        self.look_again = FIRST_LOOK;
+        self.look_at = self.look_at.min(Instant::now() + FIRST_LOOK);
+    }
+
+    /// How long it has not answered. One that has taken everything at last may still answer.
     pub(crate) fn failing_for(&self) -> Duration {
-        self.failing_since.map_or(Duration::ZERO, |since| since.elapsed())
+        match self.failing_since {
+            Some(since) if self.batch.has_unwritten() => since.elapsed(),
+            _ => Duration::ZERO,
+        }
     }
 
     /// What is left is lost; `more` messages never got here.
     pub(crate) fn give_up(&mut self, more: u64) {
+        for _ in 0..self.batch.unconfirmed() {
+            self.batch.lost(LossReason::Unconfirmed);
+        }
         while !self.batch.is_empty() {
             self.batch.lost(LossReason::Unreachable);
         }

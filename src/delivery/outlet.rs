@@ -4,6 +4,7 @@
 //! In: encoded messages. Out: batches. Lost here: a message that cannot be cut to fit (`too_large`), and with
 //! several destinations the oldest batches of one that has fallen far behind the others (`lagging`).
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -29,6 +30,8 @@ const FULL_BATCH_BYTES: usize = 256 * 1024;
 const OFFER_AGAIN: Duration = Duration::from_millis(20);
 /// At the end of the program, a destination that has refused for this long is given up.
 const PATIENCE_AT_CLOSE: Duration = Duration::from_millis(500);
+/// A thread that has nothing to do wakes up after this for nothing, which no one will notice.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// While closing, the longest pause between two attempts.
 const CLOSING_PAUSE: Duration = Duration::from_millis(50);
 
@@ -40,12 +43,13 @@ pub(crate) struct Outlet {
     all: Arc<Counters>,
     /// Messages that were put in here, ever.
     taken: u64,
+    /// Those of them that are not lost for being too large, and so got into a batch.
+    put: u64,
     way: Way,
 }
 
 enum Way {
-    /// With what was taken before the first message of its batch.
-    Here(Box<Destination>, u64),
+    Here(Box<Destination>),
     Apart(Apart),
 }
 
@@ -93,7 +97,7 @@ impl Outlet {
     pub(crate) fn here(destination: Destination, all: &Arc<Counters>, limit: Option<usize>) -> Self {
         let counters = Arc::clone(&destination.counters);
         let (framing, most) = destination.form();
-        Outlet::new(framing, limit.unwrap_or(most), counters, all, Way::Here(Box::new(destination), 0))
+        Outlet::new(framing, limit.unwrap_or(most), counters, all, Way::Here(Box::new(destination)))
     }
 
     /// The way to one of several destinations.
@@ -114,12 +118,14 @@ impl Outlet {
         let progress = Arc::new(Progress::default());
         let runner = Runner {
             destination,
-            through: 0,
+            loaded: 0,
+            in_hand: VecDeque::new(),
             batches: waiting.clone(),
             give_back,
             nudged,
             closing: Arc::clone(&closing),
             progress: Arc::clone(&progress),
+            all: Arc::clone(all),
         };
         thread::Builder::new().name(String::from("metlog-out")).spawn(move || runner.run())?;
         let way = Way::Apart(Apart {
@@ -143,21 +149,17 @@ impl Outlet {
         all: &Arc<Counters>,
         way: Way,
     ) -> Self {
-        Outlet { framing, max_message_bytes, counters, all: Arc::clone(all), taken: 0, way }
+        Outlet { framing, max_message_bytes, counters, all: Arc::clone(all), taken: 0, put: 0, way }
     }
 
     /// Puts one encoded message into the batch at hand.
     #[inline]
     pub(crate) fn put(&mut self, message: &[u8]) {
-        if let Way::Here(destination, before) = &mut self.way {
-            if destination.batch.is_empty() {
-                *before = self.taken;
-            }
-        }
         self.taken += 1;
         if message.len() > self.max_message_bytes {
             return self.put_cut(message);
         }
+        self.put += 1;
         let framing = self.framing;
         self.batch().push(|out| framing.write(message, out));
     }
@@ -167,6 +169,7 @@ impl Outlet {
         match limit::cut(message, self.max_message_bytes) {
             Ok(message) => {
                 self.all.truncated.fetch_add(1, Ordering::Relaxed);
+                self.put += 1;
                 let framing = self.framing;
                 self.batch().push(|out| framing.write(&message, out));
             }
@@ -176,7 +179,7 @@ impl Outlet {
 
     fn batch(&mut self) -> &mut Batch {
         match &mut self.way {
-            Way::Here(destination, _) => &mut destination.batch,
+            Way::Here(destination) => &mut destination.batch,
             Way::Apart(apart) => &mut apart.filling,
         }
     }
@@ -184,7 +187,7 @@ impl Outlet {
     /// Whether a further batch would find room.
     pub(crate) fn has_room(&self) -> bool {
         match &self.way {
-            Way::Here(destination, _) => destination.batch.is_empty(),
+            Way::Here(destination) => destination.has_room(),
             Way::Apart(apart) => !apart.batches.is_full(),
         }
     }
@@ -192,7 +195,7 @@ impl Outlet {
     /// Whether no batch that is half sent would get a message that is put in here now.
     pub(crate) fn is_between_batches(&self) -> bool {
         match &self.way {
-            Way::Here(destination, _) => destination.batch.is_empty(),
+            Way::Here(destination) => !destination.batch.has_unwritten(),
             Way::Apart(_) => true,
         }
     }
@@ -200,7 +203,7 @@ impl Outlet {
     /// Sends the batch at hand, or goes on sending it.
     pub(crate) fn send(&mut self) {
         match &mut self.way {
-            Way::Here(destination, _) => destination.attempt(),
+            Way::Here(destination) => destination.attempt(),
             Way::Apart(apart) => apart.submit(self.taken, &self.counters),
         }
     }
@@ -208,20 +211,23 @@ impl Outlet {
     /// Whether everything that was put in here up to `mark` is settled; see [`mark`](Outlet::mark).
     pub(crate) fn has_settled(&self, mark: u64) -> bool {
         match &self.way {
-            Way::Here(destination, before) => destination.batch.is_empty() || mark <= *before,
+            Way::Here(destination) => mark + destination.batch.len() as u64 <= self.put,
             Way::Apart(apart) => apart.has_settled(mark),
         }
     }
 
     /// What [`has_settled`](Outlet::has_settled) needs to know what was put in here so far.
     pub(crate) fn mark(&self) -> u64 {
-        self.taken
+        match &self.way {
+            Way::Here(_) => self.put,
+            Way::Apart(_) => self.taken,
+        }
     }
 
     /// When there is something to do here again without being told.
     pub(crate) fn due(&self) -> Option<Instant> {
         match &self.way {
-            Way::Here(destination, _) => destination.due(),
+            Way::Here(destination) => destination.due(),
             Way::Apart(apart) => (!apart.filling.is_empty()).then(|| Instant::now() + OFFER_AGAIN),
         }
     }
@@ -229,7 +235,7 @@ impl Outlet {
     /// Somebody waits: no more pauses for now.
     pub(crate) fn hurry(&mut self) {
         match &mut self.way {
-            Way::Here(destination, _) => destination.hurry(),
+            Way::Here(destination) => destination.hurry(),
             Way::Apart(apart) => drop(apart.nudge.try_send(())),
         }
     }
@@ -251,18 +257,21 @@ impl Outlet {
 
     /// Goes on sending the batch at hand until it is settled, the deadline is over or there is no hope.
     pub(crate) fn finish_batch(&mut self, deadline: Instant) {
-        if let Way::Here(destination, _) = &mut self.way {
+        if let Way::Here(destination) = &mut self.way {
             drain(destination, deadline);
         }
     }
 
-    /// Delivers the batch at hand and closes, or gives it up at the deadline; `more` messages will never get here.
+    /// Delivers the batch at hand and closes, or gives it up at the deadline, unless it is kept elsewhere; `more` messages
+    /// will never get here.
     pub(crate) fn close(&mut self, deadline: Instant, more: u64) {
         self.taken += more;
         match &mut self.way {
-            Way::Here(destination, _) => {
+            Way::Here(destination) => {
                 drain(destination, deadline);
-                destination.give_up(more);
+                if !self.all.keeps_what_is_left() {
+                    destination.give_up(more);
+                }
                 destination.close(deadline);
             }
             Way::Apart(_) => self.counters.lose(LossReason::Unreachable, more),
@@ -272,7 +281,7 @@ impl Outlet {
     /// Whether it makes no sense to wait for the destination any longer, while closing.
     pub(crate) fn is_hopeless(&self) -> bool {
         match &self.way {
-            Way::Here(destination, _) => destination.failing_for() >= PATIENCE_AT_CLOSE,
+            Way::Here(destination) => destination.failing_for() >= PATIENCE_AT_CLOSE,
             Way::Apart(_) => false,
         }
     }
@@ -288,7 +297,7 @@ fn drain(destination: &mut Destination, deadline: Instant) {
         if let Some(due) = destination.due() {
             let pause = due.saturating_duration_since(Instant::now()).min(CLOSING_PAUSE);
             thread::sleep(pause);
-            destination.hurry();
+            destination.retry_now();
         }
     }
 }
@@ -332,75 +341,89 @@ impl Apart {
 /// What a destination's own thread does.
 struct Runner {
     destination: Destination,
-    /// What is settled with the batch that is being sent.
-    through: u64,
+    /// Messages that got into the destination's batch, ever.
+    loaded: u64,
+    /// The parcels in the destination's batch that are not settled yet, the oldest first.
+    in_hand: VecDeque<InHand>,
     batches: Receiver<Parcel>,
     give_back: Sender<Batch>,
     nudged: Receiver<()>,
     closing: Arc<OnceLock<Closing>>,
     progress: Arc<Progress>,
+    all: Arc<Counters>,
+}
+
+/// A parcel that was loaded, and when it is settled: as soon as this much of what was loaded is.
+struct InHand {
+    loaded: u64,
+    before: u64,
+    through: u64,
 }
 
 impl Runner {
     fn run(mut self) {
         capture::thread::mark_as_own();
         while self.closing.get().is_none() {
-            if self.destination.batch.is_empty() {
-                self.next_batch();
-            }
+            self.wait();
             self.destination.attempt();
             self.note_progress();
-            self.rest();
         }
         self.close();
     }
 
-    fn note_progress(&self) {
-        if self.destination.batch.is_empty() {
-            self.progress.sending_after.store(0, Ordering::Release);
-            self.progress.through.store(self.through, Ordering::Release);
+    /// Everything up to the last parcel that is settled is; what is sent now begins with the next one.
+    fn note_progress(&mut self) {
+        let settled = self.loaded - self.destination.batch.len() as u64;
+        let mut through = None;
+        while self.in_hand.front().is_some_and(|parcel| parcel.loaded <= settled) {
+            through = self.in_hand.pop_front().map(|parcel| parcel.through);
+        }
+        if let Some(through) = through {
+            let sending_after = self.in_hand.front().map_or(0, |parcel| parcel.before);
+            self.progress.sending_after.store(sending_after, Ordering::Release);
+            self.progress.through.store(through, Ordering::Release);
         }
     }
 
-    fn next_batch(&mut self) {
+    /// Until there is something to do: a batch to load, an attempt that is due, somebody who waits.
+    fn wait(&mut self) {
+        let nothing_fits = crossbeam_channel::never();
+        let batches = if self.destination.has_room() { &self.batches } else { &nothing_fits };
+        let pause = self.destination.due().map(|due| due.saturating_duration_since(Instant::now()));
         crossbeam_channel::select! {
-            recv(self.batches) -> parcel => if let Ok(parcel) = parcel { self.load(parcel) },
-            recv(self.nudged) -> _ => {}
+            recv(batches) -> parcel => if let Ok(parcel) = parcel { self.load(parcel) },
+            recv(self.nudged) -> _ => self.destination.hurry(),
+            default(pause.unwrap_or(LONGEST_WAIT)) => {}
         }
     }
 
     fn load(&mut self, parcel: Parcel) {
-        self.through = parcel.through;
-        self.progress.sending_after.store(parcel.before, Ordering::Release);
-        let old = std::mem::replace(&mut self.destination.batch, parcel.batch);
-        let _ = self.give_back.try_send(old);
-    }
-
-    /// Leaves a destination alone that has failed.
-    fn rest(&mut self) {
-        let Some(due) = self.destination.due() else { return };
-        let pause = due.saturating_duration_since(Instant::now());
-        if !pause.is_zero() && self.nudged.recv_timeout(pause).is_ok() {
-            self.destination.hurry();
+        let Parcel { mut batch, before, through } = parcel;
+        self.loaded += batch.len() as u64;
+        self.destination.batch.append(&mut batch);
+        if self.in_hand.is_empty() {
+            self.progress.sending_after.store(before, Ordering::Release);
         }
+        self.in_hand.push_back(InHand { loaded: self.loaded, before, through });
+        let _ = self.give_back.try_send(batch);
     }
 
+    /// Nothing more comes after what waits here: all of it is one last batch.
     fn close(mut self) {
         let closing = Arc::clone(&self.closing);
         let Some(Closing { deadline, last, done }) = closing.get() else { return };
-        let mut last = last.lock().map(|mut last| last.take()).unwrap_or_default();
-        loop {
-            drain(&mut self.destination, *deadline);
-            if !self.destination.batch.is_empty() {
-                break;
-            }
-            match self.batches.try_recv().ok().or_else(|| last.take()) {
-                Some(parcel) => self.load(parcel),
-                None => break,
-            }
+        while let Ok(parcel) = self.batches.try_recv() {
+            self.load(parcel);
         }
-        let left = self.batches.try_iter().chain(last).map(|parcel| parcel.batch.len() as u64).sum();
-        self.destination.give_up(left);
+        if let Some(parcel) = last.lock().ok().and_then(|mut last| last.take()) {
+            self.load(parcel);
+        }
+        self.destination.hurry();
+        drain(&mut self.destination, *deadline);
+        self.note_progress();
+        if !self.all.keeps_what_is_left() {
+            self.destination.give_up(0);
+        }
         self.destination.close(*deadline);
         done.open();
     }

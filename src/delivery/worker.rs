@@ -16,14 +16,15 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 #[cfg(feature = "ring")]
-use super::crash::{self, Held, Replay};
+use super::crash::{self, Crash};
 use super::encode::json::JsonEncoder;
+use super::merge::Work;
 use super::outlet::Outlet;
-use crate::capture::record::{self, Record};
+use super::transport::stdio;
 use crate::capture::thread as own_thread;
 use crate::message::Severity;
 use crate::pipeline::LossWatch;
-use crate::queue::{Call, Chunk, Queue, Waiter};
+use crate::queue::{Call, Queue, Waiter};
 use crate::stats::{LossReason, Losses};
 
 /// How long a record stays in a lane that is not full while messages flow.
@@ -49,7 +50,9 @@ pub(crate) struct Worker {
     encoder: JsonEncoder,
     outlets: Vec<Outlet>,
     message: Vec<u8>,
-    chunks: Vec<Chunk>,
+    /// Chunks that are taken and not encoded to their end.
+    work: Work,
+    restarted: bool,
     /// Chunks taken, ever.
     taken: u64,
     sealed_at: Instant,
@@ -58,9 +61,7 @@ pub(crate) struct Worker {
     losses: LossWatch,
     reported_at: Option<Instant>,
     #[cfg(feature = "ring")]
-    held: Held,
-    #[cfg(feature = "ring")]
-    replay: Replay,
+    crash: Crash,
 }
 
 /// A flush that is not complete yet: first the chunks of its time must be taken, then their messages settled.
@@ -97,14 +98,15 @@ impl Worker {
         outlets: Vec<Outlet>,
     ) -> io::Result<()> {
         #[cfg(feature = "ring")]
-        let replay = Replay::new(queue.take_adopted());
+        let crash = Crash::new(&queue);
         let worker = Worker {
             queue,
             calls,
             encoder,
             outlets,
             message: Vec::new(),
-            chunks: Vec::new(),
+            work: Work::default(),
+            restarted: false,
             taken: 0,
             sealed_at: Instant::now(),
             idle_visits: 0,
@@ -112,9 +114,7 @@ impl Worker {
             losses: LossWatch::default(),
             reported_at: None,
             #[cfg(feature = "ring")]
-            held: Held::default(),
-            #[cfg(feature = "ring")]
-            replay,
+            crash,
         };
         thread::Builder::new().name(String::from("metlog")).spawn(move || worker.run()).map(drop)
     }
@@ -122,11 +122,26 @@ impl Worker {
     fn run(mut self) {
         own_thread::mark_as_own();
         let _on_exit = OnExit(Arc::clone(&self.queue));
-        // Nothing in here should panic. If ever it does, what was encoded is given up by the account, not forgotten.
-        if catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
-            let now = Instant::now();
-            self.outlets.iter_mut().for_each(|outlet| outlet.close(now, 0));
+        // Nothing in here should panic. If ever it does, it begins again where it was, once: what was taken is still
+        // here. The second time what it holds is given up by the account, not forgotten.
+        while catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
+            if std::mem::replace(&mut self.restarted, true) {
+                stdio::say(
+                    "tracing-metlog: the background thread failed again; nothing is delivered any more\n",
+                );
+                return self.fail();
+            }
+            stdio::say(
+                "tracing-metlog: the background thread failed and begins again; nothing is lost by that\n",
+            );
         }
+    }
+
+    /// The worker is at its end, and what it holds is lost.
+    fn fail(&mut self) {
+        let now = Instant::now();
+        self.queue.counters.lose(LossReason::WorkerFailed, self.work.messages());
+        self.outlets.iter_mut().for_each(|outlet| outlet.close(now, 0));
     }
 
     /// Until it is told to close.
@@ -163,14 +178,14 @@ impl Worker {
             self.seal();
         }
         self.take_chunks();
-        if self.chunks.is_empty() {
+        if self.work.len() == 0 {
             return false;
         }
         self.encoder.tick();
-        let mut chunks = std::mem::take(&mut self.chunks);
-        self.encode_merged(&chunks);
-        chunks.drain(..).for_each(|chunk| self.keep_or_give_back(chunk));
-        self.chunks = chunks;
+        self.encode_work();
+        let unread = self.finish_work();
+        // Records are read as they were written; if ever one is not, it is counted.
+        self.queue.counters.lose(LossReason::WorkerFailed, unread);
         true
     }
 
@@ -180,61 +195,24 @@ impl Worker {
     }
 
     fn take_chunks(&mut self) {
-        while self.chunks.len() < CHUNKS_AT_A_TIME {
+        while self.work.len() < CHUNKS_AT_A_TIME {
             let Some(chunk) = self.queue.take() else { return };
             self.taken += 1;
-            self.chunks.push(chunk);
+            self.work.add(chunk);
         }
     }
 
-    /// Encodes the records of several chunks in the order of their times; those of one lane in their own order.
-    fn encode_merged(&mut self, chunks: &[Chunk]) {
-        let mut messages = 0;
-        let mut lanes: Vec<(usize, Vec<&[u8]>)> = Vec::with_capacity(chunks.len());
-        for chunk in chunks.iter().rev() {
-            messages += chunk.messages;
-            match lanes.iter_mut().find(|(lane, _)| *lane == chunk.lane) {
-                Some((_, rest)) => rest.push(chunk.records()),
-                None => lanes.push((chunk.lane, vec![chunk.records()])),
+    fn encode_work(&mut self) {
+        let Worker { work, encoder, outlets, message, queue, .. } = self;
+        work.encode_all(|record, index| {
+            message.clear();
+            if encoder.encode(record, index, message) {
+                queue.counters.truncated.fetch_add(1, Ordering::Relaxed);
             }
-        }
-        let before = self.outlets.first().map_or(0, Outlet::mark);
-        while !lanes.is_empty() {
-            let mut lane = lanes.swap_remove(earliest(&lanes));
-            let until = lanes.iter().filter_map(|(_, rest)| record::time_of(rest.last()?)).min();
-            if !self.encode_until(&mut lane.1, until.unwrap_or(u64::MAX)) {
-                lanes.push(lane);
-            }
-        }
-        let encoded = self.outlets.first().map_or(messages, Outlet::mark) - before;
-        // Records are read as they were written; if ever one is not, it is counted.
-        self.queue.counters.lose(LossReason::WorkerFailed, messages.saturating_sub(encoded));
-    }
-
-    /// Encodes the records of one lane that are not younger than `until`, at least one. Whether that was all.
-    fn encode_until(&mut self, lane: &mut Vec<&[u8]>, until: u64) -> bool {
-        let mut is_first = true;
-        while let Some(bytes) = lane.pop() {
-            let Some((record, rest)) = Record::split_first(bytes) else { continue };
-            if record.header.time > until && !is_first {
-                lane.push(bytes);
-                return false;
-            }
-            is_first = false;
-            self.encode(&record);
-            lane.push(rest);
-        }
-        true
-    }
-
-    fn encode(&mut self, record: &Record<'_>) {
-        for index in 0..record.header.messages {
-            self.message.clear();
-            if self.encoder.encode(record, index, &mut self.message) {
-                self.queue.counters.truncated.fetch_add(1, Ordering::Relaxed);
-            }
-            self.put_message();
-        }
+            #[cfg(test)]
+            tests::perhaps_fail(message);
+            outlets.iter_mut().for_each(|outlet| outlet.put(message));
+        });
     }
 
     fn put_message(&mut self) {
@@ -255,7 +233,7 @@ impl Worker {
         let has_room = self.outlets.iter().any(Outlet::has_room);
         let idle = if moved { self.pause_when_busy(has_room) } else { self.pause_when_idle(has_room) };
         #[cfg(feature = "ring")]
-        let idle = if self.awaits_settling() { idle.min(crash::LOOK_AGAIN) } else { idle };
+        let idle = if self.crash.awaits_settling() { idle.min(crash::LOOK_AGAIN) } else { idle };
         let due = self.outlets.iter().filter_map(Outlet::due).min();
         due.map_or(idle, |due| due.saturating_duration_since(Instant::now()).min(idle))
     }
@@ -375,8 +353,10 @@ impl Worker {
         self.flushes.clear();
     }
 
-    /// Messages that are still queued, and will not be sent.
+    /// Messages that are still queued, and will not be sent. What is in a crash ring is not given up.
     fn give_up_queue(&mut self) -> u64 {
+        #[cfg(feature = "ring")]
+        self.crash.keep_queue(&self.queue);
         let mut left = 0;
         while let Some(chunk) = self.queue.take() {
             left += chunk.messages;
@@ -389,47 +369,32 @@ impl Worker {
 /// What the crash ring asks for; see `delivery/crash.rs`.
 #[cfg(feature = "ring")]
 impl Worker {
-    /// A chunk was encoded. In a ring it stays until its messages are settled.
-    fn keep_or_give_back(&mut self, chunk: Chunk) {
-        match self.queue.ring() {
-            Some(_) => self.held.hold(&self.queue, chunk, &self.outlets),
-            None => self.queue.give_back(chunk),
-        }
+    fn finish_work(&mut self) -> u64 {
+        let Worker { work, crash, queue, outlets, .. } = self;
+        work.finish(|chunk| crash.keep_or_give_back(queue, chunk, outlets))
     }
 
     fn replay_next(&mut self) -> bool {
-        self.replay.next(&self.queue, &mut self.outlets)
+        self.crash.replay_next(&self.queue, &mut self.outlets)
     }
 
     fn has_more_to_replay(&self) -> bool {
-        self.replay.has_more()
+        self.crash.has_more_to_replay()
     }
 
     fn release_settled(&mut self) {
-        self.held.release(&self.queue, &self.outlets);
-        self.replay.release(&self.outlets);
-        if let Some(ring) = self.queue.ring() {
-            ring.note_clock();
-        }
+        self.crash.release_settled(&self.queue, &self.outlets);
     }
 
-    fn awaits_settling(&self) -> bool {
-        !self.held.is_empty() || !self.replay.is_empty()
-    }
-
-    /// At the end: what is settled goes, and the ring with it if that was all.
     fn leave_ring(&mut self) {
-        self.release_settled();
-        if let Some(ring) = self.queue.ring().filter(|_| self.held.is_empty()) {
-            ring.remove();
-        }
+        self.crash.leave(&self.queue, &self.outlets);
     }
 }
 
 #[cfg(not(feature = "ring"))]
 impl Worker {
-    fn keep_or_give_back(&mut self, chunk: Chunk) {
-        self.queue.give_back(chunk);
+    fn finish_work(&mut self) -> u64 {
+        self.work.finish(|chunk| self.queue.give_back(chunk))
     }
 
     fn replay_next(&mut self) -> bool {
@@ -445,10 +410,65 @@ impl Worker {
     fn leave_ring(&mut self) {}
 }
 
-/// The lane whose next record is the oldest.
-fn earliest(lanes: &[(usize, Vec<&[u8]>)]) -> usize {
-    let time = |(_, (_, rest)): &(usize, &(usize, Vec<&[u8]>))| {
-        rest.last().and_then(|bytes| record::time_of(bytes)).unwrap_or(0)
-    };
-    lanes.iter().enumerate().min_by_key(time).map_or(0, |(index, _)| index)
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
+
+    use crate::delivery::transport::capture::Capture;
+    use crate::{Guard, LossReason};
+
+    /// A text in a message that a worker fails at, and how often it still does.
+    static FAILURES: [(&str, AtomicU32); 2] =
+        [("the worker fails once at this", AtomicU32::new(1)), ("and twice at this", AtomicU32::new(2))];
+
+    pub(super) fn perhaps_fail(message: &[u8]) {
+        for (text, left) in &FAILURES {
+            let is_meant = message.windows(text.len()).any(|part| part == text.as_bytes());
+            let take = |left: u32| left.checked_sub(1);
+            let fails = is_meant && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+            assert!(!fails, "a test wants the worker to fail");
+        }
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Sends 100 messages, one of which the worker fails at, and some more.
+    fn failing_at(text: &str) -> (Capture, Guard) {
+        let capture = Capture::new();
+        let (client, guard) =
+            crate::builder().transport(capture.clone()).queue_bytes(1).build_client().unwrap();
+        for number in 0..100 {
+            let payload = if number == 50 { String::from(text) } else { number.to_string() };
+            client.message("oldstyle").payload(payload.as_str()).send();
+        }
+        let _ = guard.flush(PATIENCE);
+        (0..10).for_each(|number| client.message("oldstyle").payload(number).send());
+        (capture, guard)
+    }
+
+    #[test]
+    fn a_worker_that_fails_begins_again_where_it_was_and_nothing_is_lost_or_doubled() {
+        let (capture, guard) = failing_at(FAILURES[0].0);
+        let stats = guard.finish();
+        assert_eq!((stats.emitted, stats.delivered, stats.lost.total()), (110, 110, 0), "{stats}");
+        let payloads: Vec<_> = capture.messages().iter().map(|message| message.payload.to_string()).collect();
+        let sent = |number: usize| match number {
+            50 => String::from(FAILURES[0].0),
+            _ => (number % 100).to_string(),
+        };
+        assert_eq!(payloads, (0..110).map(sent).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_worker_that_fails_again_is_given_up_and_every_message_is_accounted_for() {
+        let (capture, guard) = failing_at(FAILURES[1].0);
+        let stats = guard.finish();
+        let (failed, closed) =
+            (stats.lost.count(LossReason::WorkerFailed), stats.lost.count(LossReason::Closed));
+        assert_eq!((stats.emitted, stats.pending), (110, 0), "{stats}");
+        assert_eq!(stats.delivered, capture.len() as u64, "{stats}");
+        assert_eq!(stats.delivered + failed + closed, 110, "{stats}");
+        assert!(failed >= 50 && closed <= 10, "{stats}");
+    }
 }

@@ -22,14 +22,19 @@ pub(crate) struct Lane {
 
 /// A few lanes for each processor: enough that two running threads rarely share one.
 pub(crate) struct Lanes {
-    lanes: Box<[CachePadded<Mutex<Lane>>]>,
+    /// As many as there can be, so that no index needs a check.
+    lanes: Box<[CachePadded<Mutex<Lane>>; MOST]>,
+    /// Those in use.
+    count: usize,
 }
+
+/// A power of two.
+const MOST: usize = 64;
 
 impl Lanes {
     /// How many there are in this process: found once, because the system may answer differently later.
     pub(crate) fn count() -> usize {
         const PER_PROCESSOR: usize = 2;
-        const MOST: usize = 64;
         static COUNT: OnceLock<usize> = OnceLock::new();
         *COUNT.get_or_init(|| {
             let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -43,23 +48,23 @@ impl Lanes {
             let chunk = Chunk::none();
             CachePadded::new(Mutex::new(Lane { index, chunk, armed: false, closed: false, emitted: 0 }))
         };
-        Lanes { lanes: (0..count).map(lane).collect() }
+        Lanes { lanes: Box::new(std::array::from_fn(lane)), count }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.lanes.len()
+        self.count
     }
 
     /// The lane of the thread with this index. The count is a power of two.
     #[inline]
     pub(crate) fn of(&self, thread: usize) -> MutexGuard<'_, Lane> {
-        self.at(thread & (self.lanes.len() - 1))
+        self.at(thread & self.count.wrapping_sub(1))
     }
 
     #[inline]
     pub(crate) fn at(&self, index: usize) -> MutexGuard<'_, Lane> {
         // No code that could panic runs under the lock.
-        self.lanes[index].lock().unwrap_or_else(PoisonError::into_inner)
+        self.lanes[index % MOST].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All lanes, each locked while it is looked at.
@@ -69,6 +74,6 @@ impl Lanes {
 
     /// Those that are not locked. In a forked child a lock that another thread held at the fork is never released.
     pub(crate) fn iter_unlocked(&self) -> impl Iterator<Item = MutexGuard<'_, Lane>> {
-        self.lanes.iter().filter_map(|lane| lane.try_lock().ok())
+        self.lanes.iter().take(self.count).filter_map(|lane| lane.try_lock().ok())
     }
 }

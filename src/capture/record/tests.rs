@@ -4,16 +4,15 @@ use super::*;
 use proptest::prelude::*;
 
 fn record(write: impl FnOnce(&mut Entries<'_>)) -> Vec<u8> {
-    let mut out = vec![0; HEADER];
-    let entries = out.len();
+    let mut out = Bytes::default();
+    out.push([0; HEADER]);
     let mut writer = Entries::new(&mut out);
     write(&mut writer);
     let truncated = writer.truncated();
-    let context = out.len();
     let header =
         Header { kind: Kind::Message, severity: 6, messages: 1, line: true, truncated, time: 7, callsite: 9 };
-    finish(&mut out, header, entries, context);
-    out
+    finish(&mut out, header, 0, 0);
+    out.to_vec()
 }
 
 fn read(bytes: &[u8]) -> Record<'_> {
@@ -162,13 +161,13 @@ fn a_value_that_panics_costs_itself_only() {
 
 #[test]
 fn newer_values_of_a_span_replace_older_ones_and_leave_the_rest() {
-    let mut older = Vec::new();
+    let mut older = Bytes::default();
     let start = begin_span(&mut older, 77);
     let mut entries = Entries::new(&mut older);
     entries.u64(Name::Field(0), 1);
     entries.text(Name::Field(1), "kept");
     finish_span(&mut older, start, false);
-    let mut newer = Vec::new();
+    let mut newer = Bytes::default();
     Entries::new(&mut newer).u64(Name::Field(0), 2);
     let mut merged = Vec::new();
     merge_span(&mut merged, &older, &newer, true);
@@ -183,7 +182,7 @@ fn newer_values_of_a_span_replace_older_ones_and_leave_the_rest() {
 fn json_of_several_lines_becomes_one_line_and_stays_the_same_value() {
     // As a `RawValue` writes it, which is passed on as somebody else wrote it.
     let given = b"{\r\n  \"a\\n\": [1,\n2]\n}";
-    let write = |out: &mut Vec<u8>| {
+    let write = |out: &mut Bytes| {
         out.extend_from_slice(given);
         Ok(())
     };

@@ -77,7 +77,7 @@ struct Prepared {
     /// No span, but what stands for those that were left out.
     is_left_out: bool,
     /// The index of an event's message.
-    message: Option<u16>,
+    message: Option<u32>,
     #[cfg(feature = "tracing")]
     callsite: Option<&'static Callsite>,
     #[cfg(feature = "tracing")]
@@ -290,14 +290,14 @@ impl JsonEncoder {
             return out.extend_from_slice(b"\",\"fields\":{");
         };
         let role = |name: Name<'_>| match name {
-            Name::Field(index) => callsite.roles.get(usize::from(index)).unwrap_or(&Role::Plain),
+            Name::Field(index) => callsite.roles.get(index as usize).unwrap_or(&Role::Plain),
             _ => &Role::Plain,
         };
         let metrics = record.entries().filter(|(name, _)| matches!(role(*name), Role::Metric(..)));
         let overrides = Overrides::of(record, callsite);
         let logger = overrides.logger.as_deref().unwrap_or(&self.style.logger);
         let severity = overrides.severity.unwrap_or(record.header.severity);
-        let metric = metrics.clone().nth(usize::from(index)).and_then(|(name, value)| match role(name) {
+        let metric = metrics.clone().nth(index as usize).and_then(|(name, value)| match role(name) {
             Role::Metric(metric, name) => Some((*metric, name, value)),
             _ => None,
         });
@@ -318,7 +318,7 @@ impl JsonEncoder {
         if let Some((_, name, _)) = metric {
             fields.name_and_rate(name.as_bytes(), 1.0, out);
         }
-        let is_field = |index: u16, value: Value<'_>| match role(Name::Field(index)) {
+        let is_field = |index: u32, value: Value<'_>| match role(Name::Field(index)) {
             Role::Plain => true,
             Role::Message => payload_overridden,
             // What cannot be used as what it is called stays a field, so that it is not lost.
@@ -328,7 +328,7 @@ impl JsonEncoder {
         for (name, value) in record.entries() {
             if let Name::Field(index) = name {
                 if is_field(index, value) {
-                    fields.one(&prepared[own].keys[usize::from(index)], value, out);
+                    fields.one(&prepared[own].keys[index as usize], value, out);
                 }
             }
         }
@@ -423,7 +423,7 @@ impl Prepared {
             name,
             origin: origin(&callsite.description, style.origin),
             is_left_out: false,
-            message: message.and_then(|index| u16::try_from(index).ok()),
+            message: message.and_then(|index| u32::try_from(index).ok()),
             callsite: Some(callsite),
             plain: callsite.is_plain(),
         }
@@ -470,13 +470,13 @@ impl Fields<'_> {
         &mut self,
         entries: EntryIter<'_>,
         own: &Prepared,
-        wanted: impl Fn(u16) -> bool,
+        wanted: impl Fn(u32) -> bool,
         out: &mut Vec<u8>,
     ) {
         for (name, value) in entries {
             let Name::Field(index) = name else { continue };
             if wanted(index) {
-                if let Some(key) = own.keys.get(usize::from(index)) {
+                if let Some(key) = own.keys.get(index as usize) {
                     self.one(key, value, out);
                 }
             }
@@ -585,7 +585,7 @@ impl Fields<'_> {
     fn span(&mut self, entries: EntryIter<'_>, span: &Prepared, out: &mut Vec<u8>) {
         for (name, value) in entries {
             let Name::Field(index) = name else { continue };
-            if let Some(key) = span.keys.get(usize::from(index)).filter(|key| key.in_context) {
+            if let Some(key) = span.keys.get(index as usize).filter(|key| key.in_context) {
                 self.one(key, value, out);
             }
         }
@@ -674,7 +674,7 @@ impl Fields<'_> {
         let mut is_bridged = false;
         for (name, value) in record.entries() {
             let Name::Field(index) = name else { continue };
-            let (number, wanted) = match callsite.roles.get(usize::from(index)) {
+            let (number, wanted) = match callsite.roles.get(index as usize) {
                 Some(Role::LogTarget) => (own::TARGET, wanted.target),
                 Some(Role::LogModule) => (own::MODULE, wanted.module),
                 Some(Role::LogFile) => (own::FILE, wanted.file),

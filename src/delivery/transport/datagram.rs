@@ -1,7 +1,9 @@
 //! What UDP and Unix datagram sockets share: one datagram a message.
 //!
-//! In: batches. Out: datagrams the kernel took, which is all that can be known. One too large for a datagram is
-//! lost and said so; one the receiver has no room for, or that nobody waits for, is lost and nobody says so.
+//! In: batches. Out: datagrams the kernel took. A Unix receiver then has it. Over UDP nothing says so; but that nobody
+//! is there is said (ICMP), by the next call on the socket, so what was sent stays in the batch until that was asked a
+//! moment later, and is sent again if it was refused. One too large for a datagram is lost and said so; one that the
+//! network or a full receiver drops is lost and nobody says so, and so is one whose refusal comes later than a moment.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -17,8 +19,7 @@ use crate::stats::LossReason;
 pub(super) const MAX_MESSAGE_BYTES: usize = 60_000;
 
 /// Datagrams handed to the kernel in one call.
-#[cfg(target_os = "linux")]
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = if cfg!(target_os = "linux") { 64 } else { 1 };
 
 /// How often one datagram is offered again to a socket that refuses each time.
 const OFFERS: u32 = 8;
@@ -30,6 +31,9 @@ const SEND_BUFFER_BYTES: usize = 1 << 20;
 
 /// A connected, non-blocking datagram socket.
 pub(super) trait DatagramSocket: Waitable + Send {
+    /// What went wrong with a datagram sent before.
+    fn take_error(&self) -> io::Result<Option<io::Error>>;
+
     /// Sends one datagram; only where there is no `send` of the kernel's own to call.
     #[cfg(not(unix))]
     fn send(&self, datagram: &[u8]) -> io::Result<usize>;
@@ -64,17 +68,24 @@ struct Current<S> {
     socket: S,
     since: Instant,
     refused: bool,
+    /// Frames of the batch that were sent and not asked after yet.
+    sent: usize,
 }
 
 impl<S> Current<S> {
     fn new(socket: S) -> Self {
-        Current { socket, since: Instant::now(), refused: false }
+        Current { socket, since: Instant::now(), refused: false, sent: 0 }
     }
 }
 
 impl<O: Open> Datagrams<O> {
     pub(super) fn new(opener: O, max_message_bytes: usize) -> Self {
         Datagrams { opener, max_message_bytes, current: None }
+    }
+
+    #[cfg(test)]
+    pub(super) fn socket(&self) -> Option<&O::Socket> {
+        self.current.as_ref().map(|current| &current.socket)
     }
 
     /// The socket to send on. One that cannot be replaced (the name server is down) goes on being used.
@@ -104,11 +115,18 @@ impl<O: Open> Transport for Datagrams<O> {
         }
         let mut current = self.opened(deadline)?;
         let outcome = send_all::<O>(&mut current, batch, deadline);
-        if outcome.as_ref().err().is_none_or(socket::is_deadline) {
+        current.sent = batch.unconfirmed();
+        let is_usable =
+            |error: &io::Error| socket::is_deadline(error) || O::ERRORS_ARE_OLD && is_refused(error);
+        if outcome.as_ref().err().is_none_or(is_usable) {
             self.current = Some(current);
         }
         outcome
     }
+}
+
+fn is_refused(error: &io::Error) -> bool {
+    matches!(Trouble::of(error), Trouble::Refused)
 }
 
 fn send_all<O: Open>(
@@ -116,18 +134,52 @@ fn send_all<O: Open>(
     batch: &mut Batch,
     deadline: Instant,
 ) -> io::Result<()> {
+    if O::ERRORS_ARE_OLD {
+        ask_after(current, batch)?;
+    }
     // How often the first datagram was turned away.
     let mut rejections = 0;
-    while !batch.is_empty() {
-        match send_some(&current.socket, batch) {
+    // `sendmmsg` says how many were sent, and keeps to itself what became of the next one: that one goes alone.
+    let mut at_once = AT_ONCE;
+    while batch.has_unwritten() {
+        match send_some(&current.socket, batch, at_once) {
             Ok(count) => {
-                batch.delivered(count);
+                batch.wrote_frames(count);
                 rejections = 0;
+                if !O::ERRORS_ARE_OLD {
+                    batch.confirm_all_but(0);
+                } else if at_once == 1 {
+                    current.sent = batch.unconfirmed();
+                    ask_after(current, batch)?;
+                }
+                at_once = if count < at_once && batch.has_unwritten() { 1 } else { AT_ONCE };
             }
             Err(error) => overcome::<O>(error, current, batch, &mut rejections, deadline)?,
         }
     }
     Ok(())
+}
+
+/// Settles what was sent if nobody has refused it. What was refused is sent again, and everything else that was sent
+/// with it and not asked after: nobody says which one it was.
+fn ask_after(current: &mut Current<impl DatagramSocket>, batch: &mut Batch) -> io::Result<()> {
+    let is_of_this_batch = current.sent > 0 && current.sent == batch.unconfirmed();
+    match current.socket.take_error()? {
+        Some(error) if is_of_this_batch && is_refused(&error) => {
+            current.refused = true;
+            batch.rewind();
+            Err(error)
+        }
+        // Nothing, or about one that is settled already, or nothing that would be better the next time.
+        _ if is_of_this_batch => {
+            batch.confirm_all_but(0);
+            Ok(())
+        }
+        _ => {
+            batch.rewind();
+            Ok(())
+        }
+    }
 }
 
 /// Makes it worth while to try again, or gives up.
@@ -142,6 +194,12 @@ fn overcome<O: Open>(
         Trouble::Full => socket::wait(&current.socket, socket::Ready::Write, deadline)?,
         Trouble::NoBuffers => socket::nap(deadline)?,
         Trouble::Interrupted => {}
+        // It is about those that were sent before and not asked after, if there are any.
+        Trouble::Refused if O::ERRORS_ARE_OLD && batch.unconfirmed() > 0 => {
+            current.refused = true;
+            batch.rewind();
+            return Err(error);
+        }
         Trouble::Refused if O::ERRORS_ARE_OLD && *rejections < OFFERS => {
             current.refused = true;
             *rejections += 1;
@@ -149,6 +207,8 @@ fn overcome<O: Open>(
         // The first time it may be a gateway's complaint about a datagram sent before.
         Trouble::TooLarge if O::ERRORS_ARE_OLD && *rejections == 0 => *rejections += 1,
         Trouble::TooLarge => {
+            // Messages are settled in their order.
+            batch.confirm_all_but(0);
             batch.lost(LossReason::TooLarge);
             *rejections = 0;
         }
@@ -201,9 +261,10 @@ impl Trouble {
 
 /// Sends the next few datagrams; an error is about the first of them, or about one sent before.
 #[cfg(target_os = "linux")]
-fn send_some(socket: &impl DatagramSocket, batch: &Batch) -> io::Result<usize> {
+fn send_some(socket: &impl DatagramSocket, batch: &Batch, at_once: usize) -> io::Result<usize> {
     use rustix::net::{sendmmsg, MMsgHdr, SendAncillaryBuffer};
-    let slices: Vec<_> = batch.frames().take(AT_ONCE).map(|frame| [io::IoSlice::new(frame)]).collect();
+    let slices: Vec<_> =
+        batch.unwritten_frames().take(at_once).map(|frame| [io::IoSlice::new(frame)]).collect();
     let mut controls: Vec<_> = slices.iter().map(|_| SendAncillaryBuffer::default()).collect();
     let mut headers: Vec<_> =
         slices.iter().zip(&mut controls).map(|(slice, control)| MMsgHdr::new(slice, control)).collect();
@@ -211,8 +272,8 @@ fn send_some(socket: &impl DatagramSocket, batch: &Batch) -> io::Result<usize> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn send_some(socket: &impl DatagramSocket, batch: &Batch) -> io::Result<usize> {
-    let datagram = batch.frames().next().unwrap_or_default();
+fn send_some(socket: &impl DatagramSocket, batch: &Batch, _: usize) -> io::Result<usize> {
+    let datagram = batch.unwritten_frames().next().unwrap_or_default();
     #[cfg(unix)]
     socket::send(socket, datagram)?;
     #[cfg(not(unix))]

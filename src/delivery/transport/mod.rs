@@ -15,6 +15,7 @@ mod stream;
 mod support;
 mod tcp;
 mod udp;
+mod unconfirmed;
 #[cfg(unix)]
 mod unix;
 

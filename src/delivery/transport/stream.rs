@@ -1,24 +1,42 @@
-//! What TCP and Unix stream sockets share: connect when needed, write a batch, resume it or send it again.
+//! What TCP and Unix stream sockets share: connect when needed, write a batch, and go on until it is confirmed.
 //!
-//! In: batches. Out: their bytes on a connection, each batch at least once. What the kernel took and the peer had
-//! not yet read is lost when the peer dies; its kernel alone knows how much that was.
+//! In: batches. Out: their bytes on a connection, each message at least once. A message is delivered when the peer's
+//! kernel has acknowledged its last byte (TCP) or the peer has read it (Unix socket), see
+//! [`unconfirmed`](super::unconfirmed), and no error was there after that. What is not confirmed when a connection
+//! breaks is written again on the next one, from the beginning of its first message: the receiver may see it twice.
+//! Lost without notice is what a TCP peer's kernel had acknowledged and the peer had not read when it died.
 
 use std::io::{self, Read, Write};
 use std::time::Instant;
 
 use super::super::batch::Batch;
 use super::super::framing::Framing;
-use super::cursor::{Cursor, Sink};
 use super::socket::{self, Waitable};
+use super::unconfirmed;
 use super::Transport;
 
 /// Reads of what a peer says, at most so many at a time: no router has anything to say.
 const READS: usize = 16;
 
 /// A connected, non-blocking stream socket.
-pub(super) trait StreamSocket: Waitable + Read + Write + Send {
+pub(super) trait StreamSocket: Waitable + Read + Write + Send + Sized {
     /// Says that nothing more will be written.
     fn finish(&self) -> io::Result<()>;
+
+    /// Takes some of `bytes` without waiting, and without raising SIGPIPE.
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        socket::send(self, bytes)
+    }
+
+    /// Waits until there is room to write or something to read.
+    fn wait(&self, ready: socket::Ready, deadline: Instant) -> io::Result<()> {
+        socket::wait(self, ready, deadline)
+    }
+
+    /// Bytes written that have not arrived yet.
+    fn unconfirmed(&self) -> io::Result<usize> {
+        unconfirmed::unconfirmed(self)
+    }
 }
 
 /// Makes connections to one destination.
@@ -34,36 +52,99 @@ pub(super) struct Stream<C: Connect> {
     connector: C,
     framing: Framing,
     socket: Option<C::Socket>,
-    cursor: Cursor,
+    /// What the connection holds of the batch: bytes written and not confirmed.
+    outstanding: usize,
 }
 
 impl<C: Connect> Stream<C> {
     pub(super) fn new(connector: C, framing: Framing) -> Self {
-        Stream { connector, framing, socket: None, cursor: Cursor::default() }
+        Stream { connector, framing, socket: None, outstanding: 0 }
     }
 
-    /// The connection to write on: the one there is, unless its peer has gone or it is left with half a frame
-    /// of a batch that was given up.
-    fn connected(&mut self, batch: &Batch, deadline: Instant) -> io::Result<C::Socket> {
-        if !self.cursor.is_in(batch) || (self.cursor.is_at_start() && !self.is_alive()) {
-            self.disconnect();
+    fn advance(&mut self, batch: &mut Batch, deadline: Instant) -> io::Result<()> {
+        // A connection that holds something else is left behind: that batch was given up.
+        let old = self.socket.take().filter(|_| self.outstanding == batch.unconfirmed_bytes());
+        let mut socket = match still_open(old, batch, deadline)? {
+            Some(socket) => socket,
+            None if batch.is_empty() => return Ok(()),
+            None => {
+                batch.rewind();
+                self.connector.connect(deadline)?
+            }
+        };
+        let outcome = write(&mut socket, batch, deadline);
+        if outcome.as_ref().err().is_some_and(|error| !socket::is_deadline(error)) {
+            return outcome;
         }
-        match self.socket.take() {
-            Some(socket) => Ok(socket),
-            None => self.connector.connect(deadline),
+        // An end that is heard here is for the next call: it looks again before it writes.
+        confirm(&mut socket, batch)?;
+        self.socket = Some(socket);
+        outcome
+    }
+}
+
+/// The connection, if its peer is still there. The first write to one that has closed succeeds and is lost, so this is
+/// asked before each. A connection that breaks while it holds something is an error, and makes the worker pause: a
+/// peer that accepts everything and keeps nothing must not be connected to in a loop.
+fn still_open<S: StreamSocket>(
+    socket: Option<S>,
+    batch: &mut Batch,
+    deadline: Instant,
+) -> io::Result<Option<S>> {
+    let Some(mut socket) = socket else { return Ok(None) };
+    let holds_nothing = batch.unconfirmed_bytes() == 0;
+    loop {
+        match confirm(&mut socket, batch) {
+            Ok(Heard::Nothing | Heard::More) => return Ok(Some(socket)),
+            Ok(Heard::End) if batch.unconfirmed() == 0 => return Ok(None),
+            // It said goodbye and may still be reading. A while later it is taken for dead.
+            Ok(Heard::End) => socket::nap(deadline).map_err(|_| ended())?,
+            Err(_) if holds_nothing => return Ok(None),
+            Err(error) => return Err(error),
         }
     }
+}
 
-    /// Whether the peer is still there. The first write to one that has closed succeeds and is lost, so this is
-    /// asked before each batch.
-    fn is_alive(&mut self) -> bool {
-        matches!(self.socket.as_mut().map(heard), Some(Ok(Heard::Nothing | Heard::More)))
-    }
+fn ended() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the router closed the connection before it had confirmed everything",
+    )
+}
 
-    fn disconnect(&mut self) {
-        self.socket = None;
-        self.cursor.reset();
+/// Writes what is not written yet.
+fn write(socket: &mut impl StreamSocket, batch: &mut Batch, deadline: Instant) -> io::Result<()> {
+    while batch.has_unwritten() {
+        match socket.send(batch.unwritten()) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => batch.wrote(count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(socket, deadline)?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(socket::as_down(error)),
+        }
     }
+    Ok(())
+}
+
+/// A peer that talks and is never heard stops reading, so it is heard while waiting. Whether it is gone is for the
+/// write to say: one that only stopped talking still reads.
+fn wait(socket: &mut impl StreamSocket, deadline: Instant) -> io::Result<()> {
+    match heard(socket) {
+        Ok(Heard::Nothing | Heard::More) => socket.wait(socket::Ready::Either, deadline),
+        Ok(Heard::End) | Err(_) => socket.wait(socket::Ready::Write, deadline),
+    }
+}
+
+/// Settles what has arrived, and tells what the peer had to say. In this order: a socket whose peer died has nothing
+/// left to confirm, and an error to tell.
+fn confirm(socket: &mut impl StreamSocket, batch: &mut Batch) -> io::Result<Heard> {
+    let outstanding = match batch.unconfirmed_bytes() {
+        0 => 0,
+        _ => socket.unconfirmed().map_err(socket::as_down)?,
+    };
+    let heard = heard(socket)?;
+    batch.confirm_all_but(outstanding);
+    Ok(heard)
 }
 
 impl<C: Connect> Transport for Stream<C> {
@@ -75,54 +156,24 @@ impl<C: Connect> Transport for Stream<C> {
         if batch.is_empty() {
             return Ok(());
         }
-        let mut socket = self.connected(batch, deadline)?;
-        match self.cursor.write(batch, &mut Peer(&mut socket), deadline) {
-            Ok(()) => {
-                batch.delivered(batch.len());
-                self.cursor.reset();
-            }
-            Err(error) if socket::is_deadline(&error) => {
-                self.socket = Some(socket);
-                return Err(error);
-            }
-            Err(error) => {
-                // Nobody knows how much of it was read: the whole batch goes out again.
-                self.disconnect();
-                return Err(error);
-            }
+        let outcome = self.advance(batch, deadline);
+        if self.socket.is_none() {
+            // Nobody knows how much of the rest was read: it goes out again.
+            batch.rewind();
         }
-        self.socket = Some(socket);
-        Ok(())
+        self.outstanding = batch.unconfirmed_bytes();
+        outcome
     }
 
     /// Half-closes and waits for the peer to do the same: then it has read everything.
     fn close(&mut self, deadline: Instant) -> io::Result<()> {
         let Some(mut socket) = self.socket.take() else { return Ok(()) };
-        self.cursor.reset();
         socket.finish().map_err(socket::as_down)?;
         loop {
             match heard(&mut socket)? {
                 Heard::End => return Ok(()),
-                Heard::Nothing | Heard::More => socket::wait(&socket, socket::Ready::Read, deadline)?,
+                Heard::Nothing | Heard::More => socket.wait(socket::Ready::Read, deadline)?,
             }
-        }
-    }
-}
-
-/// The other end of a connection, as somewhere to write.
-struct Peer<'a, S>(&'a mut S);
-
-impl<S: StreamSocket> Sink for Peer<'_, S> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        socket::send(self.0, bytes).map_err(socket::as_down)
-    }
-
-    /// A peer that talks and is never heard stops reading, so it is heard while waiting. Whether it is gone is
-    /// for the write to say: one that only stopped talking still reads.
-    fn wait(&mut self, deadline: Instant) -> io::Result<()> {
-        match heard(self.0) {
-            Ok(Heard::Nothing | Heard::More) => socket::wait(self.0, socket::Ready::Either, deadline),
-            Ok(Heard::End) | Err(_) => socket::wait(self.0, socket::Ready::Write, deadline),
         }
     }
 }
@@ -152,11 +203,16 @@ fn heard(socket: &mut impl Read) -> io::Result<Heard> {
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
+    #[cfg(unix)]
+    use std::os::unix::net::UnixListener;
     use std::thread::JoinHandle;
     use std::time::Duration;
 
-    use super::super::support::{at_once, batch_of, soon};
+    use super::super::support::Directory;
+    use super::super::support::{at_once, batch_of, deliver, soon};
     use super::super::tcp::Tcp;
+    #[cfg(unix)]
+    use super::super::unix::Unix;
     use super::*;
 
     /// A router's end that keeps what it read, byte for byte, until its peer ends.
@@ -197,7 +253,7 @@ mod tests {
         let mut batch = batch_of(Framing::Newline, &large());
         let sent = batch.remaining().to_vec();
         // A busy machine may need more than one deadline to connect.
-        while transport.cursor.is_at_start() {
+        while batch.unconfirmed_bytes() == 0 {
             let begun = Instant::now();
             let error = transport.send(&mut batch, at_once()).unwrap_err();
             assert!(socket::is_deadline(&error), "{error}");
@@ -207,7 +263,7 @@ mod tests {
                 begun.elapsed()
             );
         }
-        assert_eq!(batch.len(), 200, "a batch is settled with its last byte");
+        assert!(batch.has_unwritten());
         let peer = accepted(&listener);
         (listener, transport, peer, batch, sent)
     }
@@ -216,7 +272,7 @@ mod tests {
     fn a_batch_arrives_byte_for_byte_and_close_waits_until_it_is_read() {
         let (listener, mut transport) = listening();
         let mut batch = batch_of(transport.framing(), &numbered(3, "hello"));
-        transport.send(&mut batch, soon()).unwrap();
+        deliver(&mut transport, &mut batch);
         assert_eq!(batch.take_account(), (3, vec![]));
         let reader = reading(accepted(&listener));
         transport.close(soon()).unwrap();
@@ -238,24 +294,68 @@ mod tests {
     fn a_reader_that_stalls_and_resumes_gets_every_byte_once() {
         let (_listener, mut transport, peer, mut batch, sent) = stalled();
         let reader = reading(peer);
-        transport.send(&mut batch, soon()).unwrap();
+        deliver(&mut transport, &mut batch);
         assert_eq!(batch.take_account(), (200, vec![]));
         transport.close(soon()).unwrap();
         assert!(reader.join().unwrap() == sent);
     }
 
     #[test]
-    fn a_connection_broken_in_mid_batch_means_the_whole_batch_again() {
+    fn of_a_connection_broken_in_mid_batch_everything_unconfirmed_is_sent_again_whole() {
         let (listener, mut transport, mut peer, mut batch, sent) = stalled();
         peer.read_exact(&mut [0; 1000]).unwrap();
         drop(peer);
         let error = transport.send(&mut batch, soon()).unwrap_err();
         assert!(!socket::is_deadline(&error), "{error}");
-        assert_eq!(batch.len(), 200);
+        assert!(batch.len() > 190 && batch.unconfirmed_bytes() == 0, "nothing of it counts as written");
+        let again = batch.remaining().to_vec();
+        assert!(sent.ends_with(&again));
         let reader = std::thread::spawn(move || reading(accepted(&listener)).join().unwrap());
-        transport.send(&mut batch, soon()).unwrap();
+        deliver(&mut transport, &mut batch);
         transport.close(soon()).unwrap();
-        assert!(reader.join().unwrap() == sent);
+        assert!(reader.join().unwrap() == again);
+    }
+
+    #[test]
+    fn what_a_broken_connection_held_unread_is_sent_again_over_a_unix_socket() {
+        let directory = Directory::new();
+        let path = directory.file("router");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut transport = Unix::at(&path, Framing::Newline);
+        let mut batch = batch_of(Framing::Newline, &["one", "two"]);
+        for _ in 0..3 {
+            transport.send(&mut batch, soon()).unwrap();
+            assert_eq!((batch.len(), batch.unconfirmed()), (2, 2), "written, and nobody has read it");
+            // It is looked at again, and stays what it is.
+            transport.send(&mut batch, soon()).unwrap();
+            assert_eq!((batch.len(), batch.unconfirmed()), (2, 2));
+            drop(listener.accept().unwrap().0);
+            let error = transport.send(&mut batch, soon()).unwrap_err();
+            assert!(!socket::is_deadline(&error), "{error}");
+            assert_eq!((batch.len(), batch.unconfirmed()), (2, 0));
+        }
+        transport.send(&mut batch, soon()).unwrap();
+        let mut peer = listener.accept().unwrap().0;
+        peer.read_exact(&mut [0; 8]).unwrap();
+        transport.send(&mut batch, soon()).unwrap();
+        assert_eq!(batch.take_account(), (2, vec![]));
+    }
+
+    #[test]
+    fn a_message_read_in_part_is_not_confirmed_over_a_unix_socket() {
+        let directory = Directory::new();
+        let path = directory.file("router");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut transport = Unix::at(&path, Framing::Newline);
+        let mut batch = batch_of(Framing::Newline, &["one"]);
+        transport.send(&mut batch, soon()).unwrap();
+        let mut peer = listener.accept().unwrap().0;
+        peer.read_exact(&mut [0; 3]).unwrap();
+        transport.send(&mut batch, soon()).unwrap();
+        assert_eq!((batch.len(), batch.unconfirmed()), (1, 1));
+        drop(peer);
+        transport.send(&mut batch, soon()).unwrap_err();
+        assert_eq!((batch.len(), batch.unconfirmed()), (1, 0));
     }
 
     #[test]
@@ -273,7 +373,7 @@ mod tests {
     #[test]
     fn a_batch_after_the_peer_closed_an_idle_connection_arrives_on_a_new_one() {
         let (listener, mut transport) = listening();
-        transport.send(&mut batch_of(Framing::Newline, &["one"]), soon()).unwrap();
+        deliver(&mut transport, &mut batch_of(Framing::Newline, &["one"]));
         let first = accepted(&listener);
         // The end of the connection is there to be read before the next batch is sent.
         first.shutdown(std::net::Shutdown::Both).unwrap();
@@ -289,7 +389,7 @@ mod tests {
     #[test]
     fn what_the_peer_says_is_thrown_away_and_does_no_harm() {
         let (listener, mut transport) = listening();
-        transport.send(&mut batch_of(Framing::Newline, &["one"]), soon()).unwrap();
+        deliver(&mut transport, &mut batch_of(Framing::Newline, &["one"]));
         let mut peer = accepted(&listener);
         peer.write_all(&[b'!'; 50_000]).unwrap();
         socket::wait(transport.socket.as_ref().unwrap(), socket::Ready::Read, soon()).unwrap();
@@ -309,7 +409,7 @@ mod tests {
         });
         let mut batch = batch_of(Framing::Newline, &large());
         let length = batch.remaining().len();
-        transport.send(&mut batch, soon()).unwrap();
+        deliver(&mut transport, &mut batch);
         transport.close(soon()).unwrap();
         assert_eq!(echo.join().unwrap(), length as u64);
     }
@@ -353,7 +453,7 @@ mod tests {
         });
         let mut batch = batch_of(Framing::Newline, &large());
         let sent = batch.remaining().to_vec();
-        transport.send(&mut batch, soon()).unwrap();
+        deliver(&mut transport, &mut batch);
         transport.close(soon()).unwrap();
         assert!(reader.join().unwrap() == sent);
     }

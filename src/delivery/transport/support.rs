@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::super::batch::Batch;
 use super::super::framing::Framing;
+use super::Transport;
 
 /// A batch of `messages`.
 pub(super) fn batch_of(framing: Framing, messages: &[impl AsRef<str>]) -> Batch {
@@ -14,6 +15,15 @@ pub(super) fn batch_of(framing: Framing, messages: &[impl AsRef<str>]) -> Batch 
         batch.push(|out| framing.write(message.as_ref().as_bytes(), out));
     }
     batch
+}
+
+/// Sends `batch` and asks until all of it is confirmed.
+pub(super) fn deliver(transport: &mut impl Transport, batch: &mut Batch) {
+    let deadline = soon();
+    while !batch.is_empty() {
+        transport.send(batch, deadline).unwrap();
+        super::socket::nap(deadline).unwrap();
+    }
 }
 
 /// A deadline no healthy step comes near.

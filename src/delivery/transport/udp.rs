@@ -77,6 +77,10 @@ fn connected(address: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 impl DatagramSocket for UdpSocket {
+    fn take_error(&self) -> io::Result<Option<io::Error>> {
+        UdpSocket::take_error(self)
+    }
+
     #[cfg(not(unix))]
     fn send(&self, datagram: &[u8]) -> io::Result<usize> {
         UdpSocket::send(self, datagram)
@@ -88,7 +92,8 @@ mod tests {
     use super::super::super::batch::Batch;
     use super::super::super::framing::Framing;
     use super::super::datagram::MAX_MESSAGE_BYTES;
-    use super::super::support::{batch_of, soon};
+    use super::super::socket;
+    use super::super::support::{batch_of, deliver, soon};
     use super::super::Transport;
     use super::*;
     use crate::LossReason;
@@ -108,8 +113,7 @@ mod tests {
 
     fn sent(transport: &mut Udp, messages: &[&str]) -> Batch {
         let mut batch = batch_of(transport.framing(), messages);
-        transport.send(&mut batch, soon()).unwrap();
-        assert!(batch.is_empty());
+        deliver(transport, &mut batch);
         batch
     }
 
@@ -144,17 +148,46 @@ mod tests {
     }
 
     #[test]
-    fn refusals_of_earlier_datagrams_cost_the_current_one_nothing() {
+    fn what_is_refused_stays_and_is_sent_again_when_somebody_is_there() {
         let (router, mut transport) = router();
         let address = router.local_addr().unwrap();
         drop(router);
-        // Nobody is there: each of these is refused after the kernel took it.
-        let mut batch = sent(&mut transport, &["lost"; 200]);
-        assert_eq!(batch.take_account(), (200, vec![]));
+        let messages: Vec<_> = (0..200).map(|number| number.to_string()).collect();
+        let mut batch = batch_of(Framing::Datagram, &messages);
+        for _ in 0..3 {
+            let deadline = soon();
+            // The refusal may take a moment.
+            let error = loop {
+                match transport.send(&mut batch, deadline) {
+                    Ok(()) => socket::nap(deadline).unwrap(),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+            assert_eq!((batch.len(), batch.unconfirmed()), (200, 0));
+        }
         let router = UdpSocket::bind(address).unwrap();
         router.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        sent(&mut transport, &["one", "two"]);
-        assert_eq!([received(&router), received(&router)], ["one", "two"]);
+        deliver(&mut transport, &mut batch);
+        assert_eq!(batch.take_account(), (200, vec![]));
+        let came: Vec<_> = (0..200).map(|_| received(&router)).collect();
+        assert!(came == messages, "{came:?}");
+    }
+
+    #[test]
+    fn a_refusal_of_what_is_settled_costs_the_next_nothing() {
+        let (router, mut transport) = router();
+        let address = router.local_addr().unwrap();
+        sent(&mut transport, &["one"]);
+        drop(router);
+        // A datagram that this transport knows nothing of is refused on its socket.
+        let socket = transport.socket().unwrap();
+        rustix::net::send(socket, b"zero", rustix::net::SendFlags::empty()).unwrap();
+        socket::wait(socket, socket::Ready::Read, soon()).unwrap();
+        let router = UdpSocket::bind(address).unwrap();
+        router.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        sent(&mut transport, &["two", "three"]);
+        assert_eq!([received(&router), received(&router)], ["two", "three"]);
     }
 
     #[test]

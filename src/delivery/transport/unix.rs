@@ -94,7 +94,11 @@ impl Open for SocketPath {
     }
 }
 
-impl DatagramSocket for UnixDatagram {}
+impl DatagramSocket for UnixDatagram {
+    fn take_error(&self) -> io::Result<Option<io::Error>> {
+        UnixDatagram::take_error(self)
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -103,7 +107,7 @@ mod tests {
 
     use super::super::super::batch::Batch;
     use super::super::socket;
-    use super::super::support::{at_once, batch_of, soon, Directory};
+    use super::super::support::{at_once, batch_of, deliver, soon, Directory};
     use super::super::Transport;
     use super::*;
     use crate::LossReason;
@@ -122,8 +126,7 @@ mod tests {
                 listener.accept().unwrap().0.take(8).read_to_string(&mut read).unwrap();
                 read
             });
-            transport.send(&mut batch, soon()).unwrap();
-            assert!(batch.is_empty());
+            deliver(&mut transport, &mut batch);
             assert_eq!(reader.join().unwrap(), "one\ntwo\n");
             std::fs::remove_file(&path).unwrap();
         }

@@ -80,7 +80,7 @@ fn has_as_many_messages(record: &Record<'_>, own: Option<&Callsite>) -> bool {
 
 fn role<'c>(name: Name<'_>, own: Option<&'c Callsite>) -> Option<&'c Role> {
     match name {
-        Name::Field(index) => own?.roles.get(usize::from(index)),
+        Name::Field(index) => own?.roles.get(index as usize),
         _ => None,
     }
 }
@@ -112,7 +112,7 @@ fn are_sound(mut entries: EntryIter<'_>, callsite: Option<&Callsite>) -> bool {
 fn is_name(name: Name<'_>, callsite: Option<&Callsite>) -> bool {
     let fields = callsite.map_or(0, |callsite| callsite.description.fields.len());
     match name {
-        Name::Field(index) => usize::from(index) < fields,
+        Name::Field(index) => (index as usize) < fields,
         Name::Inline(name) => is_text(name),
         Name::Part(_) => true,
     }

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! file       = header | slots | dictionary
-//! header     = "METLOGR1" | slots u32 | slot bytes u32 | slots at u64 | dictionary at u64 | details length u32
+//! header     = "METLOGR" | format of records u8 | slots u32 | slot bytes u32 | slots at u64 | dictionary at u64 | details length u32
 //!              | crc32c u32, of all this and the details | clock u64 | the same inverted u64 | unused u64 | details
 //! details    = JSON: what every message of the process says
 //! dictionary = callsite*, each at a multiple of 8
@@ -21,9 +21,11 @@ use std::borrow::Cow;
 use serde_json::{json, Value};
 
 use crate::capture::callsite::Description;
+use crate::capture::record::FORMAT;
 use crate::delivery::encode::{NonFinite, Origin, SpanContext, Style};
 
-const MAGIC: &[u8; 8] = b"METLOGR1";
+/// A ring of another version of this crate, whose records are written differently, is not read but put aside.
+const MAGIC: [u8; 8] = [b'M', b'E', b'T', b'L', b'O', b'G', b'R', FORMAT];
 /// Bytes of a header in front of its details.
 pub(crate) const HEAD: usize = 64;
 const CHECKED: usize = 36;
@@ -67,7 +69,7 @@ impl Layout {
 /// The header's bytes.
 pub(crate) fn header(layout: Layout, clock: u64, details: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEAD + details.len());
-    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&layout.slots.to_le_bytes());
     bytes.extend_from_slice(&layout.slot_bytes.to_le_bytes());
     bytes.extend_from_slice(&layout.slots_at.to_le_bytes());
@@ -111,8 +113,8 @@ pub(crate) fn read_header(
 ) -> Result<Header, &'static str> {
     let head = read(0, HEAD).ok_or("it is shorter than a header")?;
     let mut fields = Fields(&head);
-    if fields.take(8) != Some(MAGIC) {
-        return Err("it does not begin as a crash ring of this version does");
+    if fields.take(8) != Some(&MAGIC) {
+        return Err("it does not begin as a crash ring of this version of tracing-metlog does");
     }
     let mut parse = || {
         let (slots, slot_bytes) = (fields.u32()?, fields.u32()?);

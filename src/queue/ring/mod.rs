@@ -182,6 +182,12 @@ impl LiveRing {
         }
     }
 
+    /// So many messages stay in it for the next start.
+    pub(crate) fn say_left(&self, messages: u64) {
+        let path = self.path.display();
+        stdio::say(&format!("tracing-metlog: {messages} messages are kept in {path} for the next start\n"));
+    }
+
     /// Everything in it is settled, and nothing more will be put there.
     pub(crate) fn remove(&self) {
         if !self.file.was_forked() {
@@ -231,7 +237,10 @@ pub(crate) fn queue(
         .and_then(|()| LiveRing::create(directory, style, chunks));
     counters.turned_away(LossReason::Damaged, bad);
     let (queue, calls) = match ring {
-        Ok(ring) => Queue::in_ring(ring, when_full, counters),
+        Ok(ring) => {
+            counters.keep_what_is_left();
+            Queue::in_ring(ring, when_full, counters)
+        }
         Err(error) => {
             stdio::say(&format!(
                 "tracing-metlog: no crash ring: {error}; the queue is in memory, and a crash will lose what is in it\n"

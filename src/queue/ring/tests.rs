@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU32;
 use super::check::sound_records;
 use super::dead::Image;
 use super::*;
+use crate::capture::bytes::Bytes;
 use crate::capture::callsite::Description;
 use crate::capture::record::{self, Entries, Header, Kind, Name, Part, Record, Value, HEADER};
 use crate::delivery::encode::{NonFinite, Origin, SpanContext};
@@ -61,26 +62,25 @@ fn description(name: &'static str) -> Description {
 
 const CALLSITE: u64 = 0x7777_0000;
 
+/// A record whose entries are written by `write`.
+fn record_of(header: Header, write: impl Fn(&mut Entries<'_>)) -> Vec<u8> {
+    let mut bytes = Bytes::default();
+    bytes.push([0; HEADER]);
+    write(&mut Entries::new(&mut bytes));
+    record::finish(&mut bytes, header, 0, 0);
+    bytes.to_vec()
+}
+
 /// A record of an event that says `text`.
 fn event(text: &str, number: u64) -> Vec<u8> {
-    let mut bytes = vec![0; HEADER];
-    bytes.extend_from_slice(b"main");
-    let start = bytes.len();
-    let mut entries = Entries::new(&mut bytes);
-    entries.text(Name::Field(0), text);
-    entries.u64(Name::Field(1), number);
-    let context = bytes.len();
-    let header = Header {
-        kind: Kind::Event,
-        severity: 6,
-        messages: 1,
-        line: true,
-        truncated: false,
-        time: number,
-        callsite: CALLSITE,
-    };
-    record::finish(&mut bytes, header, start, context);
-    bytes
+    let (kind, severity, messages, line, truncated) = (Kind::Event, 6, 1, true, false);
+    record_of(
+        Header { kind, severity, messages, line, truncated, time: number, callsite: CALLSITE },
+        |entries| {
+            entries.text(Name::Field(0), text);
+            entries.u64(Name::Field(1), number);
+        },
+    )
 }
 
 /// A ring with some records, and how many; its process is gone.
@@ -323,18 +323,8 @@ fn the_name_of_a_program_never_leads_out_of_the_directory() {
 fn a_message_with_a_part_that_no_encoder_could_write_is_damaged() {
     let callsites = std::collections::HashMap::new();
     let log = |severity: u8, write: &dyn Fn(&mut Entries<'_>)| {
-        let mut bytes = vec![0; HEADER];
-        let start = bytes.len();
-        write(&mut Entries::new(&mut bytes));
-        let context = bytes.len();
         let (kind, messages, line, truncated, time, callsite) = (Kind::Log, 1, true, false, 1, 0);
-        record::finish(
-            &mut bytes,
-            Header { kind, severity, messages, line, truncated, time, callsite },
-            start,
-            context,
-        );
-        bytes
+        record_of(Header { kind, severity, messages, line, truncated, time, callsite }, write)
     };
     let damaged = |bytes: &[u8]| sound_records(bytes, &callsites, |_| {});
     assert_eq!(damaged(&log(6, &|entries| entries.text(Name::Part(Part::Payload), "fine"))), 0);

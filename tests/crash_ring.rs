@@ -35,8 +35,8 @@ fn number(name: &str) -> u64 {
 }
 
 fn builder() -> Builder {
-    let builder =
-        tracing_metlog::builder().router(child::router()).logger("crash").filter("info").panics(false);
+    let builder = tracing_metlog::builder().logger("crash").filter("info").panics(false);
+    let builder = child::router().split(',').fold(builder, Builder::router);
     let builder = match child::mode().as_deref() {
         Some("timers") => builder,
         _ => builder.disabled_timers(["*"]),
@@ -60,6 +60,13 @@ fn child() {
             assert_balanced(&stats);
             println!("stats: {} {} {}", stats.replayed, stats.delivered, stats.lost.total());
             println!("damaged: {}", stats.lost.count(LossReason::Damaged));
+            return;
+        }
+        "ends" => {
+            (0..100).for_each(|n| tracing::info!(t = 0, n, "{}", text(0, n)));
+            let stats = guard.finish();
+            assert_balanced(&stats);
+            println!("stats: {} {} {}", stats.delivered, stats.lost.total(), stats.pending);
             return;
         }
         _ => log_and_die(&mode),
@@ -384,6 +391,39 @@ fn a_program_that_ends_well_leaves_nothing() {
 }
 
 #[test]
+fn what_nobody_took_when_a_program_ended_is_not_lost_but_kept_for_the_next_start() {
+    let (sink, directory) = (Sink::start(), Directory::new());
+    let ring = directory.file("ring");
+    let down = format!("tcp://127.0.0.1:{}", closed_port());
+    for (routers, account) in [(down.clone(), "0 0 100"), (format!("{down},{}", sink.address), "100 0 0")] {
+        let mut command = child::command("child", "ends", &routers);
+        command.env(RING, &ring);
+        let ended = child::run(command);
+        assert_eq!(ended.said("stats"), account, "of the destination that has got most");
+        assert!(ended.complaints().iter().any(|line| line.contains("100 messages are kept")), "{ended:?}");
+        assert_eq!(deliver(&sink.address, &ring).said("stats"), "100 100 0");
+        assert_eq!(rings(&ring), Vec::<String>::new());
+    }
+    eventually("every connection is read to its end", || sink.open() == 0);
+    let got = Got::read(&sink.lines());
+    assert!((0..100).all(|n| got.ids[&(0, n)] == 3), "once for the first, twice for the second");
+}
+
+#[test]
+fn of_two_destinations_each_gets_every_call_that_returned_before_a_kill() {
+    let (one, other, directory) = (Sink::start(), Sink::start(), Directory::new());
+    let ring = directory.file("ring");
+    let down = format!("tcp://127.0.0.1:{}", closed_port());
+    let routers = format!("{},{down}", one.address);
+    let calls = Logging::start("killed", &routers, Some(&ring), 0, u64::MAX).killed_after(2000);
+    deliver(&format!("{},{}", one.address, other.address), &ring);
+    for sink in [one, other] {
+        eventually("every connection is read to its end", || sink.open() == 0);
+        check(&sink.lines(), &BTreeMap::from([(0, calls)]));
+    }
+}
+
+#[test]
 fn two_programs_in_one_directory_have_a_ring_each_and_neither_takes_the_others() {
     let (sink, directory) = (Sink::start(), Directory::new());
     let ring = directory.file("ring");
@@ -450,4 +490,83 @@ fn a_forked_child_writes_nothing_into_the_ring_and_does_not_hold_it() {
     assert_eq!(deliver(&sink.address, &ring).said("stats"), "11 11 0");
     eventually("all is there", || sink.lines().len() >= 11);
     check(&sink.lines(), &BTreeMap::from([(0, 11)]));
+}
+
+#[cfg(feature = "router")]
+#[test]
+fn the_router_adopts_what_dead_programs_left_whatever_they_are_called() {
+    use tracing_metlog::router::{Config, Input, Matcher, Output, Route, Router};
+    let directory = Directory::new();
+    let ring = directory.file("ring");
+    let down = format!("tcp://127.0.0.1:{}", closed_port());
+    let file = directory.file("all.jsonl");
+    let route = Route::new(Matcher::any(), Output::file(&file));
+    let router = Router::start(Config::new().input(Input::udp("127.0.0.1:0")).route(route)).expect("starts");
+    let mut returned = BTreeMap::new();
+    // First, because a program adopts what it finds of its own name.
+    let mut alive = Logging::start("killed", &down, Some(&ring), 3, u64::MAX);
+    alive.wait_for(100);
+    for (t, mode) in (0..).zip(["abort", "segv", "_exit"]) {
+        returned.insert(t, Logging::start(mode, &down, Some(&ring), t, 500).ended(0));
+    }
+    let adopted = router.adopt(&ring);
+    assert_eq!((adopted.rings, adopted.messages, adopted.damaged, adopted.left), (3, 1503, 0, 0));
+    // They are in the file already: that is when a ring is let go.
+    check(&process_support::lines_of(&file), &returned);
+    assert_eq!(rings(&ring).len(), 1, "the one that lives");
+    returned.insert(3, alive.killed_after(0) + 100);
+    router.adopt(&ring);
+    let (delivered, duplicates) = check(&process_support::lines_of(&file), &returned);
+    record(
+        "crashed programs, metlog-router --adopt",
+        "every returned call",
+        delivered,
+        delivered,
+        &[],
+        duplicates,
+    );
+    assert_eq!(rings(&ring), Vec::<String>::new());
+    router.shutdown(LONG);
+}
+
+#[cfg(feature = "router")]
+#[test]
+fn the_router_leaves_in_a_ring_what_an_output_cannot_write() {
+    use tracing_metlog::router::{Config, Input, Matcher, Output, Route, Router};
+    let directory = Directory::new();
+    let ring = directory.file("ring");
+    let down = format!("tcp://127.0.0.1:{}", closed_port());
+    let calls = Logging::start("_exit", &down, Some(&ring), 0, 100).ended(0);
+    let adopt_with = |output| {
+        let config = Config::new().input(Input::udp("127.0.0.1:0")).route(Route::new(Matcher::any(), output));
+        let router = Router::start(config).expect("starts");
+        let adopted = router.adopt(&ring);
+        router.shutdown(LONG);
+        (adopted.rings, adopted.messages, adopted.left)
+    };
+    assert_eq!(adopt_with(Output::file("/dev/full")), (0, 0, 1));
+    assert_eq!(rings(&ring).len(), 1);
+    let (output, capture) = Output::capture();
+    assert_eq!(adopt_with(output), (1, calls, 0));
+    assert_eq!(capture.messages().len() as u64, calls);
+}
+
+#[cfg(feature = "router")]
+#[test]
+fn the_routers_program_adopts_programs_that_crash_while_it_runs() {
+    let directory = Directory::new();
+    let (ring, file) = (directory.file("ring"), directory.file("all.jsonl"));
+    std::fs::create_dir(&ring).expect("made");
+    let mut router = std::process::Command::new(env!("CARGO_BIN_EXE_metlog-router"))
+        .args(["--quiet", "--listen", "udp://127.0.0.1:0", "--adopt"])
+        .arg(&ring)
+        .args(["--route", &format!("*=file:{}", file.display())])
+        .spawn()
+        .expect("starts");
+    let down = format!("tcp://127.0.0.1:{}", closed_port());
+    let returned = BTreeMap::from([(0, Logging::start("segv", &down, Some(&ring), 0, 200).ended(0))]);
+    eventually("it is adopted", || process_support::lines_of(&file).len() >= 201);
+    router.kill().expect("killed");
+    router.wait().expect("waited for");
+    check(&process_support::lines_of(&file), &returned);
 }

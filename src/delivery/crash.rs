@@ -13,7 +13,7 @@ use super::encode::json::JsonEncoder;
 use super::outlet::Outlet;
 use crate::capture::record::Record;
 use crate::queue::ring::check;
-use crate::queue::ring::dead::DeadRing;
+use crate::queue::ring::dead::{DeadRing, Image};
 use crate::queue::{Chunk, Queue};
 use crate::stats::LossReason;
 
@@ -132,11 +132,10 @@ struct Replay(VecDeque<Replayed>);
 
 struct Replayed {
     ring: DeadRing,
-    encoder: JsonEncoder,
+    reader: RingReader,
     /// Slots whose messages are on their way.
     on_their_way: VecDeque<(u32, Marks)>,
     has_damage: bool,
-    message: Vec<u8>,
 }
 
 impl Replay {
@@ -165,19 +164,14 @@ impl Replay {
 
 impl Replayed {
     fn new(ring: DeadRing) -> Replayed {
-        let image = &ring.image;
-        let encoder =
-            JsonEncoder::of_crash_ring(image.style.clone(), image.clock, Arc::clone(&image.callsites));
-        Replayed { ring, encoder, on_their_way: VecDeque::new(), has_damage: false, message: Vec::new() }
+        let reader = RingReader::new(&ring.image);
+        Replayed { ring, reader, on_their_way: VecDeque::new(), has_damage: false }
     }
 
     fn next(&mut self, queue: &Queue, outlets: &mut [Outlet]) -> bool {
         let Some((slot, records)) = self.ring.next() else { return false };
-        let mut messages = 0;
-        let Replayed { encoder, message, .. } = self;
-        encoder.tick();
-        let each = |record: Record<'_>| messages += put(&record, encoder, message, outlets);
-        let damaged = check::sound_records(&records, &self.ring.image.callsites, each);
+        let each = |message: &[u8]| outlets.iter_mut().for_each(|outlet| outlet.put(message));
+        let Found { messages, damaged } = self.reader.read(&self.ring.image, &records, each);
         queue.counters.replay(messages);
         if damaged > 0 {
             queue.counters.turned_away(LossReason::Damaged, damaged);
@@ -205,12 +199,40 @@ impl Replayed {
     }
 }
 
-/// Every message of a record, into every outlet. How many there were.
-fn put(record: &Record<'_>, encoder: &mut JsonEncoder, message: &mut Vec<u8>, outlets: &mut [Outlet]) -> u64 {
-    for index in 0..record.header.messages {
-        message.clear();
-        encoder.encode(record, index, message);
-        outlets.iter_mut().for_each(|outlet| outlet.put(message));
+/// Makes messages of the records of a dead ring, as its process would have.
+pub(crate) struct RingReader {
+    encoder: JsonEncoder,
+    message: Vec<u8>,
+}
+
+/// What was found in a slot: messages, and records that were damaged.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) messages: u64,
+    pub(crate) damaged: u64,
+}
+
+impl RingReader {
+    pub(crate) fn new(image: &Image) -> RingReader {
+        let encoder =
+            JsonEncoder::of_crash_ring(image.style.clone(), image.clock, Arc::clone(&image.callsites));
+        RingReader { encoder, message: Vec::new() }
     }
-    u64::from(record.header.messages)
+
+    /// Shows every message of these records to `each`.
+    pub(crate) fn read(&mut self, image: &Image, records: &[u8], mut each: impl FnMut(&[u8])) -> Found {
+        let RingReader { encoder, message } = self;
+        encoder.tick();
+        let mut messages = 0;
+        let put = |record: Record<'_>| {
+            for index in 0..record.header.messages {
+                message.clear();
+                encoder.encode(&record, index, message);
+                each(message);
+                messages += 1;
+            }
+        };
+        let damaged = check::sound_records(records, &image.callsites, put);
+        Found { messages, damaged }
+    }
 }

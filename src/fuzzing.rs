@@ -29,8 +29,78 @@ pub fn crash_ring(bytes: &[u8]) -> Option<(Vec<Vec<u8>>, u64)> {
     Some((messages, damaged))
 }
 
-/// A small crash ring with a few records, to begin with, and where the parts of it are that a fuzzer should change.
+/// Where the only slot of [`small_crash_ring`] is, and how long it is.
+#[cfg(feature = "ring")]
+const SLOT: std::ops::Range<usize> = 512..2048;
+
+/// A ring of one slot and one callsite, an event with the fields `message`, `count` and `counter.hits`.
 #[cfg(feature = "ring")]
 pub fn small_crash_ring() -> Vec<u8> {
-    crate::queue::ring::sample()
+    use crate::capture::callsite::Description;
+    use crate::delivery::encode::Style;
+    use crate::queue::ring::layout::{self, Details, Layout};
+
+    let style = Style {
+        logger: String::from("fuzz"),
+        hostname: String::from("here"),
+        process_id: 1,
+        origin: Default::default(),
+        span_context: Default::default(),
+        span_keys: None,
+        non_finite: Default::default(),
+        whole_milliseconds: false,
+    };
+    let description = Description {
+        name: "event".into(),
+        target: "fuzz".into(),
+        module: None,
+        file: Some("fuzz.rs".into()),
+        line: Some(1),
+        level: 2,
+        is_event: true,
+        fields: vec!["message".into(), "count".into(), "counter.hits".into()],
+    };
+    let layout = Layout {
+        slots: 1,
+        slot_bytes: SLOT.len() as u32,
+        slots_at: SLOT.start as u64,
+        dictionary_at: SLOT.end as u64,
+    };
+    let mut ring = layout::header(layout, 1, &Details { style, clock: 1 }.to_json());
+    ring.resize(SLOT.end, 0);
+    ring.extend_from_slice(&layout::callsite(1, &description));
+    ring
+}
+
+/// Puts these bytes into the slot of a [`small_crash_ring`], as far as they fit.
+#[cfg(feature = "ring")]
+pub fn put_records(ring: &mut [u8], records: &[u8]) {
+    const HEAD: usize = crate::queue::map::SLOT_HEAD;
+    let length = records.len().min(SLOT.len() - HEAD);
+    ring[SLOT.start..SLOT.start + 4].copy_from_slice(&(length as u32).to_ne_bytes());
+    let records_at = SLOT.start + HEAD;
+    ring[records_at..records_at + length].copy_from_slice(&records[..length]);
+}
+
+/// A sound record, for a fuzzer to begin with.
+#[cfg(feature = "ring")]
+pub fn record() -> Vec<u8> {
+    use crate::capture::bytes::Bytes;
+    use crate::capture::record::{self, Entries, Header, Kind, Name, HEADER};
+
+    let mut bytes = Bytes::default();
+    bytes.push([0; HEADER]);
+    let mut entries = Entries::new(&mut bytes);
+    entries.text(Name::Field(0), "said");
+    entries.u64(Name::Field(1), 7);
+    entries.u64(Name::Field(2), 1);
+    entries.f64(Name::Inline(b"ratio"), 0.5);
+    let (kind, severity, messages, line, truncated) = (Kind::Event, 6, 2, true, false);
+    record::finish(
+        &mut bytes,
+        Header { kind, severity, messages, line, truncated, time: 1, callsite: 1 },
+        0,
+        0,
+    );
+    bytes.to_vec()
 }

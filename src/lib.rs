@@ -46,7 +46,8 @@
 //!
 //! A batch whose connection breaks while it is being sent is sent again, whole, on the next one: the receiver may
 //! see some of its messages twice. While a router is down, messages wait in the queue; when that is full,
-//! [`WhenFull`] decides. Nothing survives `kill -9`.
+//! [`WhenFull`] decides. What is queued does not survive `kill -9`, except in a crash ring (feature `ring`,
+//! `Builder::ring`).
 //!
 //! Returning from `main`, [`std::process::exit`], a panic, and dropping the [`Guard`] all deliver what is queued,
 //! up to the [flush timeout](Builder::flush_timeout).

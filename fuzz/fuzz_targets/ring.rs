@@ -5,14 +5,15 @@
 use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
-use tracing_metlog::fuzzing::{crash_ring, small_crash_ring};
+use tracing_metlog::fuzzing::{crash_ring, put_records, record, small_crash_ring};
 
-fuzz_target!(|input: (Vec<(u16, u8)>, Vec<u8>, Option<u16>)| {
-    static WHOLE: OnceLock<Vec<u8>> = OnceLock::new();
-    let mut ring = WHOLE.get_or_init(small_crash_ring).clone();
+fuzz_target!(|input: (Vec<(u16, u8)>, Option<Vec<u8>>, Option<u16>)| {
+    static WHOLE: OnceLock<(Vec<u8>, Vec<u8>)> = OnceLock::new();
+    let (ring, sound) = WHOLE.get_or_init(|| (small_crash_ring(), [record(), record()].concat()));
+    let mut ring = ring.clone();
     let (changes, records, end) = input;
-    // Records of the fuzzer's own making in place of those in the first slot.
-    tracing_metlog::fuzzing::put_records(&mut ring, &records);
+    // Records of the fuzzer's own making, or sound ones, which are changed below.
+    put_records(&mut ring, records.as_ref().unwrap_or(sound));
     for (at, value) in changes {
         let at = usize::from(at) % ring.len();
         ring[at] ^= value;

@@ -157,7 +157,9 @@ impl Replay {
     fn release(&mut self, outlets: &[Outlet]) {
         self.0.iter_mut().for_each(|one| one.release(outlets));
         while let Some(done) = self.0.iter().position(Replayed::is_done) {
-            self.0.remove(done).map(Replayed::finish);
+            if let Some(done) = self.0.remove(done) {
+                done.finish();
+            }
         }
     }
 }

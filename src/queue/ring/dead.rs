@@ -126,19 +126,17 @@ impl Image {
 
     /// Where in a file of `length` bytes nothing is, as long stretches: only whole pages can be given back.
     fn empty(&self, length: u64) -> Vec<Range<u64>> {
-        let mut used: Vec<_> = self
-            .slots
-            .iter()
-            .map(|&(index, length)| {
-                let at = self.layout.slot(index);
-                at..at + (SLOT_HEAD + length) as u64
-            })
-            .chain([self.layout.dictionary_at..self.end])
-            .collect();
+        let slot = |&(index, length): &(u32, usize)| {
+            let at = self.layout.slot(index);
+            at..at + (SLOT_HEAD + length) as u64
+        };
+        let mut used: Vec<_> = self.slots.iter().map(slot).collect();
+        used.push(self.layout.dictionary_at..self.end);
+        used.push(length..length);
         used.sort_by_key(|range| range.start);
         let mut from = self.layout.slots_at;
         let mut empty = Vec::new();
-        for range in used.into_iter().chain([length..length]) {
+        for range in used {
             if range.start > from {
                 empty.push(from..range.start);
             }

@@ -100,7 +100,7 @@ pub(crate) fn is_of(name: &str, program: &str) -> bool {
 }
 
 fn begun(name: &str) -> u64 {
-    name.rsplitn(3, '-').nth(1).and_then(|digits| digits.parse().ok()).unwrap_or(0)
+    name.rsplit('-').nth(1).and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
 /// A program's name as part of a file's name.

@@ -53,6 +53,9 @@ fn builder() -> Builder {
 fn child() {
     let Some(mode) = child::mode() else { return };
     println!();
+    if mode == "late" {
+        log_before_the_ring();
+    }
     let guard = builder().init();
     match mode.as_str() {
         "deliver" => {
@@ -63,7 +66,7 @@ fn child() {
             return;
         }
         "ends" => {
-            (0..100).for_each(|n| tracing::info!(t = 0, n, "{}", text(0, n)));
+            (0..number(LIMIT)).for_each(|n| tracing::info!(t = 0, n, "{}", text(0, n)));
             let stats = guard.finish();
             assert_balanced(&stats);
             println!("stats: {} {} {}", stats.delivered, stats.lost.total(), stats.pending);
@@ -79,16 +82,29 @@ fn log_and_die(mode: &str) {
     let (t, limit) = (number(PRODUCER), number(LIMIT));
     tell(u64::MAX);
     for n in 0..u64::MAX {
-        match n % 3 {
-            0 => tracing::info!(t, n, "{}", text(t, n)),
-            1 => tracing::info_span!("inside", t, number = n).in_scope(|| log::info!(n; "{}", text(t, n))),
-            _ => tracing::info_span!("request", t).in_scope(|| tracing::warn!(n, "{}", text(t, n))),
-        }
+        log_one(t, n);
         tell(n);
         if n >= limit {
             die(mode);
         }
     }
+}
+
+fn log_one(t: u64, n: u64) {
+    match n % 3 {
+        0 => tracing::info!(t, n, "{}", text(t, n)),
+        1 => tracing::info_span!("inside", t, number = n).in_scope(|| log::info!(n; "{}", text(t, n))),
+        _ => tracing::info_span!("request", t).in_scope(|| tracing::warn!(n, "{}", text(t, n))),
+    }
+}
+
+/// All callsites are known before there is a ring.
+fn log_before_the_ring() {
+    use tracing_subscriber::layer::SubscriberExt;
+    let (layer, _guard) = tracing_metlog::builder().router("off").build().expect("builds");
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        (0..3).for_each(|n| log_one(9, n));
+    });
 }
 
 fn die(mode: &str) {
@@ -99,7 +115,7 @@ fn die(mode: &str) {
         // SAFETY: it takes a number and does not return.
         "_exit" => unsafe { libc::_exit(3) },
         // SAFETY: as above.
-        "timers" => unsafe { libc::_exit(3) },
+        "timers" | "late" => unsafe { libc::_exit(3) },
         "fork" => fork_and_die(),
         // The parent kills it, some time.
         "killed" => {}
@@ -383,6 +399,17 @@ fn now() -> String {
 }
 
 #[test]
+fn callsites_that_were_known_before_there_was_a_ring_are_in_it() {
+    let (sink, directory) = (Sink::start(), Directory::new());
+    let ring = directory.file("ring");
+    let down = format!("tcp://127.0.0.1:{}", closed_port());
+    assert_eq!(Logging::start("late", &down, Some(&ring), 0, 5).ended(0), 6);
+    assert_eq!(deliver(&sink.address, &ring).said("stats"), "6 6 0");
+    eventually("every connection is read to its end", || sink.open() == 0);
+    check(&sink.lines(), &BTreeMap::from([(0, 6)]));
+}
+
+#[test]
 fn a_program_that_ends_well_leaves_nothing() {
     let (sink, directory) = (Sink::start(), Directory::new());
     let ring = directory.file("ring");
@@ -395,18 +422,22 @@ fn what_nobody_took_when_a_program_ended_is_not_lost_but_kept_for_the_next_start
     let (sink, directory) = (Sink::start(), Directory::new());
     let ring = directory.file("ring");
     let down = format!("tcp://127.0.0.1:{}", closed_port());
-    for (routers, account) in [(down.clone(), "0 0 100"), (format!("{down},{}", sink.address), "100 0 0")] {
+    let two = format!("{down},{}", sink.address);
+    // The first are more than are ever taken out of the queue while nobody listens.
+    for (routers, calls, account) in [(down, 20_000, "0 0 20000"), (two, 100, "100 0 0")] {
         let mut command = child::command("child", "ends", &routers);
-        command.env(RING, &ring);
+        command.env(RING, &ring).env(LIMIT, calls.to_string());
         let ended = child::run(command);
         assert_eq!(ended.said("stats"), account, "of the destination that has got most");
-        assert!(ended.complaints().iter().any(|line| line.contains("100 messages are kept")), "{ended:?}");
-        assert_eq!(deliver(&sink.address, &ring).said("stats"), "100 100 0");
+        let kept = format!("{calls} messages are kept");
+        assert!(ended.complaints().iter().any(|line| line.contains(&kept)), "{ended:?}");
+        assert_eq!(deliver(&sink.address, &ring).said("stats"), format!("{calls} {calls} 0"));
         assert_eq!(rings(&ring), Vec::<String>::new());
     }
     eventually("every connection is read to its end", || sink.open() == 0);
     let got = Got::read(&sink.lines());
-    assert!((0..100).all(|n| got.ids[&(0, n)] == 3), "once for the first, twice for the second");
+    // The first hundred numbers came from both: once from the first, twice from the second.
+    assert!((0..20_000).all(|n| got.ids[&(0, n)] == if n < 100 { 3 } else { 1 }));
 }
 
 #[test]

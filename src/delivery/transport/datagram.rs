@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::super::batch::Batch;
 use super::super::framing::Framing;
+#[cfg(target_os = "linux")]
+use super::segments::Segments;
 use super::socket::{self, Waitable};
 use super::Transport;
 use crate::stats::LossReason;
@@ -46,6 +48,9 @@ pub(super) trait Open: Send {
     /// Whether an error like "refused" tells of a datagram sent before, and has nothing to do with this one.
     const ERRORS_ARE_OLD: bool;
 
+    /// Whether the kernel may be given many datagrams as one to cut.
+    const HAS_SEGMENTS: bool;
+
     fn open(&mut self, deadline: Instant) -> io::Result<Self::Socket>;
 
     /// Whether a socket should be replaced: it is `age` old, and `refused` says nobody was at the other end.
@@ -70,11 +75,20 @@ struct Current<S> {
     refused: bool,
     /// Frames of the batch that were sent and not asked after yet.
     sent: usize,
+    #[cfg(target_os = "linux")]
+    segments: Option<Segments>,
 }
 
 impl<S> Current<S> {
-    fn new(socket: S) -> Self {
-        Current { socket, since: Instant::now(), refused: false, sent: 0 }
+    fn new<O: Open<Socket = S>>(socket: S) -> Self {
+        Current {
+            socket,
+            since: Instant::now(),
+            refused: false,
+            sent: 0,
+            #[cfg(target_os = "linux")]
+            segments: O::HAS_SEGMENTS.then(Segments::new),
+        }
     }
 }
 
@@ -91,9 +105,10 @@ impl<O: Open> Datagrams<O> {
     /// The socket to send on. One that cannot be replaced (the name server is down) goes on being used.
     fn opened(&mut self, deadline: Instant) -> io::Result<Current<O::Socket>> {
         match self.current.take() {
-            None => self.opener.open(deadline).map(Current::new),
+            None => self.opener.open(deadline).map(Current::new::<O>),
             Some(old) if self.opener.is_stale(old.since.elapsed(), old.refused) => {
-                Ok(Current::new(self.opener.open(deadline).unwrap_or(old.socket)))
+                // Of the old socket too nothing is known but that it is there.
+                Ok(Current::new::<O>(self.opener.open(deadline).unwrap_or(old.socket)))
             }
             Some(current) => Ok(current),
         }
@@ -142,8 +157,8 @@ fn send_all<O: Open>(
     // `sendmmsg` says how many were sent, and keeps to itself what became of the next one: that one goes alone.
     let mut at_once = AT_ONCE;
     while batch.has_unwritten() {
-        match send_some(&current.socket, batch, at_once) {
-            Ok(count) => {
+        match send_some(current, batch, at_once) {
+            Ok(Sent { count, tried }) => {
                 batch.wrote_frames(count);
                 rejections = 0;
                 if !O::ERRORS_ARE_OLD {
@@ -152,7 +167,7 @@ fn send_all<O: Open>(
                     current.sent = batch.unconfirmed();
                     ask_after(current, batch)?;
                 }
-                at_once = if count < at_once && batch.has_unwritten() { 1 } else { AT_ONCE };
+                at_once = if count < tried && batch.has_unwritten() { 1 } else { AT_ONCE };
             }
             Err(error) => overcome::<O>(error, current, batch, &mut rejections, deadline)?,
         }
@@ -259,26 +274,40 @@ impl Trouble {
     }
 }
 
+/// How many datagrams the kernel took, of how many.
+struct Sent {
+    count: usize,
+    tried: usize,
+}
+
 /// Sends the next few datagrams; an error is about the first of them, or about one sent before.
 #[cfg(target_os = "linux")]
-fn send_some(socket: &impl DatagramSocket, batch: &Batch, at_once: usize) -> io::Result<usize> {
+fn send_some(current: &mut Current<impl DatagramSocket>, batch: &Batch, at_once: usize) -> io::Result<Sent> {
     use rustix::net::{sendmmsg, MMsgHdr, SendAncillaryBuffer};
+    let Current { socket, segments, .. } = current;
+    if let Some(segments) = segments {
+        if let Some(sent) = segments.send(socket, batch, at_once) {
+            return sent.map(|count| Sent { count, tried: count });
+        }
+    }
     let slices: Vec<_> =
         batch.unwritten_frames().take(at_once).map(|frame| [io::IoSlice::new(frame)]).collect();
     let mut controls: Vec<_> = slices.iter().map(|_| SendAncillaryBuffer::default()).collect();
     let mut headers: Vec<_> =
         slices.iter().zip(&mut controls).map(|(slice, control)| MMsgHdr::new(slice, control)).collect();
-    Ok(sendmmsg(socket, &mut headers, socket::without_signal())?)
+    let tried = headers.len();
+    let count = sendmmsg(socket, &mut headers, socket::without_signal())?;
+    Ok(Sent { count, tried })
 }
 
 #[cfg(not(target_os = "linux"))]
-fn send_some(socket: &impl DatagramSocket, batch: &Batch, _: usize) -> io::Result<usize> {
+fn send_some(current: &mut Current<impl DatagramSocket>, batch: &Batch, _: usize) -> io::Result<Sent> {
     let datagram = batch.unwritten_frames().next().unwrap_or_default();
     #[cfg(unix)]
-    socket::send(socket, datagram)?;
+    socket::send(&current.socket, datagram)?;
     #[cfg(not(unix))]
-    socket.send(datagram)?;
-    Ok(1)
+    current.socket.send(datagram)?;
+    Ok(Sent { count: 1, tried: 1 })
 }
 
 /// Raises the send buffer towards [`SEND_BUFFER_BYTES`]; never lowers what the administrator gave.

@@ -8,6 +8,8 @@ mod cursor;
 mod datagram;
 mod file;
 mod resolve;
+#[cfg(target_os = "linux")]
+mod segments;
 mod socket;
 pub(crate) mod stdio;
 mod stream;

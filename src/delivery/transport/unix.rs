@@ -85,6 +85,8 @@ impl Open for SocketPath {
     /// Here "refused" is about this very datagram: the router that had the socket is gone.
     const ERRORS_ARE_OLD: bool = false;
 
+    const HAS_SEGMENTS: bool = false;
+
     fn open(&mut self, _: Instant) -> io::Result<UnixDatagram> {
         let socket = UnixDatagram::unbound()?;
         socket.connect(&self.0)?;

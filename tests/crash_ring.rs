@@ -483,6 +483,40 @@ fn a_ring_that_cannot_be_made_is_no_error_and_the_queue_is_in_memory() {
     child.killed_after(0);
 }
 
+/// A small tmpfs, gone with the test.
+struct SmallFileSystem(PathBuf);
+
+impl SmallFileSystem {
+    /// `None` for who may not mount one.
+    fn mount(path: PathBuf) -> Option<SmallFileSystem> {
+        std::fs::create_dir(&path).expect("made");
+        let mut mount = std::process::Command::new("mount");
+        mount
+            .args(["-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs"])
+            .arg(&path)
+            .stderr(std::process::Stdio::null());
+        mount.status().is_ok_and(|status| status.success()).then_some(SmallFileSystem(path))
+    }
+}
+
+impl Drop for SmallFileSystem {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_ring_that_finds_no_room_is_no_error_and_leaves_nothing() {
+    let (sink, directory) = (Sink::start(), Directory::new());
+    let Some(small) = SmallFileSystem::mount(directory.file("small")) else {
+        return println!("not tested: this user may not mount a file system");
+    };
+    let ring = small.0.join("ring");
+    let ended = deliver(&sink.address, &ring);
+    assert!(ended.complaints()[0].contains("No space left"), "{ended:?}");
+    assert_eq!(rings(&ring), Vec::<String>::new());
+}
+
 #[test]
 fn a_ring_with_damage_gives_what_is_whole_and_is_kept() {
     let (sink, directory) = (Sink::start(), Directory::new());

@@ -51,6 +51,9 @@ pub mod variables {
     pub const QUEUE_BYTES: &str = "METLOG_QUEUE_BYTES";
     /// `METLOG_FLUSH_TIMEOUT_MS`: how long the end of the program waits for delivery. Default 5000.
     pub const FLUSH_TIMEOUT: &str = "METLOG_FLUSH_TIMEOUT_MS";
+    /// `METLOG_MESSAGE_IDS`: `true` or `false`; a `message_id` in each message, so that one that is sent again is known.
+    /// Default `false`.
+    pub const MESSAGE_IDS: &str = "METLOG_MESSAGE_IDS";
     /// `METLOG_DISABLED_TIMERS`: names of timers and spans that are not timed, with commas; `*` is all.
     pub const DISABLED_TIMERS: &str = "METLOG_DISABLED_TIMERS";
     /// `METLOG_HOSTNAME`: the `metlog_hostname` of every message. Default: the system's.
@@ -67,6 +70,8 @@ pub mod variables {
 const DEFAULT_QUEUE_BYTES: usize = 8 * 1024 * 1024;
 /// Long enough for a slow router, short enough for whoever waits for the program to end.
 const DEFAULT_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longer than a router takes to restart, short enough for somebody who looks for the reason.
+const DEFAULT_STUCK_AFTER: Duration = Duration::from_secs(10);
 /// Severities of the levels ERROR, WARN, INFO, DEBUG, TRACE.
 const DEFAULT_SEVERITIES: [u8; 5] = [3, 4, 6, 7, 7];
 
@@ -98,6 +103,8 @@ pub struct Builder {
     queue_bytes: Option<usize>,
     max_message_bytes: Option<usize>,
     flush_timeout: Option<Duration>,
+    stuck_after: Duration,
+    message_ids: Option<bool>,
     encoding: Encoding,
     origin: Origin,
     span_context: SpanContext,
@@ -130,6 +137,8 @@ impl Builder {
             queue_bytes: None,
             max_message_bytes: None,
             flush_timeout: None,
+            stuck_after: DEFAULT_STUCK_AFTER,
+            message_ids: None,
             encoding: Encoding::default(),
             origin: Origin::default(),
             span_context: SpanContext::default(),
@@ -213,6 +222,22 @@ impl Builder {
     /// longer than half a second.
     pub fn flush_timeout(mut self, timeout: Duration) -> Self {
         self.flush_timeout = Some(timeout);
+        self
+    }
+
+    /// For how long a destination may have something to send and confirm none of it before that is reported, on stderr
+    /// and as [`problem`](crate::DestinationStats::problem): it does not read, or does not answer. Nothing is lost by
+    /// that yet. Default 10 s. (One that refuses is reported at once.)
+    pub fn stuck_after(mut self, patience: Duration) -> Self {
+        self.stuck_after = patience;
+        self
+    }
+
+    /// Whether each message has a field `message_id`, `boot-pid-start-sequence`: the same when it is sent again because
+    /// a connection broke, and to each of several destinations, so that a receiver can tell a message that came twice.
+    /// The router of this crate drops those. Default `false`: it makes each message about 70 bytes longer.
+    pub fn message_ids(mut self, wanted: bool) -> Self {
+        self.message_ids = Some(wanted);
         self
     }
 
@@ -434,9 +459,10 @@ impl Builder {
     fn start(&mut self, panics: bool) -> Result<Arc<Pipeline>, BuildError> {
         let transports = self.open_transports()?;
         let enabled = !transports.is_empty();
+        let message_ids = self.resolve_message_ids()?;
         let counters = Arc::new(Counters::default());
         let logger = self.logger_or_default();
-        let style = self.style(&logger);
+        let style = self.style(&logger, message_ids);
         let queue_bytes = if enabled { self.resolve_queue_bytes()? } else { 0 };
         let when_full = self.resolve_when_full()?;
         #[cfg(feature = "ring")]
@@ -468,7 +494,7 @@ impl Builder {
         let destinations: Vec<_> = transports
             .into_iter()
             .map(|(address, transport)| {
-                Destination::new(transport, Arc::new(DestinationCounters::new(address)))
+                Destination::new(transport, Arc::new(DestinationCounters::new(address, self.stuck_after)))
             })
             .collect();
         all.set_destinations(destinations.iter().map(|one| Arc::clone(&one.counters)).collect());
@@ -489,7 +515,9 @@ impl Builder {
         for address in addresses {
             let address = Address::from_str(&address)
                 .map_err(|error| BuildError::Address { origin, problem: error })?;
-            if let Some(transport) = address.open(self.limits()) {
+            let transport =
+                address.open(self.limits()).map_err(|problem| BuildError::Address { origin, problem })?;
+            if let Some(transport) = transport {
                 open.push((address.to_string(), transport));
             }
         }
@@ -517,7 +545,7 @@ impl Builder {
         }
     }
 
-    fn style(&self, logger: &str) -> Style {
+    fn style(&self, logger: &str, message_ids: bool) -> Style {
         let hostname =
             self.hostname.clone().or_else(|| variable(variables::HOSTNAME)).unwrap_or_else(hostname);
         // There is one form so far; this is where the next one is chosen.
@@ -531,6 +559,7 @@ impl Builder {
             span_keys: self.span_keys.clone(),
             non_finite: self.non_finite,
             whole_milliseconds: self.whole_milliseconds,
+            message_ids,
         }
     }
 
@@ -575,6 +604,10 @@ impl Builder {
         const ACCEPTED: &str = "a number of milliseconds";
         let parse = |value: &str| parse(value).map(Duration::from_millis);
         from_environment(self.flush_timeout, variables::FLUSH_TIMEOUT, ACCEPTED, parse, DEFAULT_FLUSH_TIMEOUT)
+    }
+
+    fn resolve_message_ids(&self) -> Result<bool, BuildError> {
+        from_environment(self.message_ids, variables::MESSAGE_IDS, "true or false", parse, false)
     }
 
     fn resolve_disabled_timers(&mut self) -> HashSet<String> {

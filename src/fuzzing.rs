@@ -49,6 +49,7 @@ pub fn small_crash_ring() -> Vec<u8> {
         span_keys: None,
         non_finite: Default::default(),
         whole_milliseconds: false,
+        message_ids: false,
     };
     let description = Description {
         name: "event".into(),

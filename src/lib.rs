@@ -24,8 +24,8 @@
 //! ```text
 //!  tracing event, span ── capture/layer ──┐
 //!  log record ─────────── capture/logger ─┼─ record ── queue ── delivery/worker ── encode ── transport ── router
-//!  Client call ────────── capture/client ─┘  copied,   lanes of   batches,         JSON      udp, tcp,
-//!                                            not yet   64 KiB     retries                    unix, file
+//!  Client call ────────── capture/client ─┘  copied,   lanes of   batches,         JSON      udp, tcp, unix,
+//!                                            not yet   64 KiB     retries                    http, file
 //!                                            formatted chunks
 //! ```
 //!
@@ -39,13 +39,17 @@
 //!
 //! | router | delivered means | lost without notice when |
 //! |---|---|---|
-//! | `udp://` | the kernel took the datagram | nobody listens, or the receiver's buffer is full |
-//! | `tcp://`, `unix://` | the kernel took the bytes | the connection breaks with bytes still in its buffers |
+//! | `udp://` | the kernel took the datagram, and nobody refused it | the receiver's buffer is full, or the network drops it |
+//! | `tcp://` | the peer's kernel has acknowledged it | the peer dies before it has read it |
+//! | `unix://` | the peer has read it | the peer dies with it in hand |
+//! | `tls://` | as `tcp://`, of the encrypted bytes | the same |
+//! | `http://`, `https://` | the receiver answered 200 to 299 | the receiver was wrong to say so |
 //! | `unixgram://` | it is in the receiver's buffer | the receiver dies with it unread |
 //! | `file://`, `stdout:` | the kernel has the bytes | the machine stops before they are on disk |
 //!
-//! A batch whose connection breaks while it is being sent is sent again, whole, on the next one: the receiver may
-//! see some of its messages twice. While a router is down, messages wait in the queue; when that is full,
+//! What a connection has not confirmed when it breaks is sent again on the next one: the receiver may see some messages
+//! twice, and knows them if they have [ids](Builder::message_ids). (Only Linux can say what is confirmed. Elsewhere what
+//! the kernel took counts as delivered.) While a router is down, messages wait in the queue; when that is full,
 //! [`WhenFull`] decides. What is queued does not survive `kill -9`, except in a crash ring (feature `ring`,
 //! `Builder::ring`).
 //!
@@ -62,6 +66,8 @@
 //! | `console` | | [`Builder::console`]: a readable copy on stderr |
 //! | `log-serde` | | nested `log` key-values as JSON, error sources of `log` key-values |
 //! | `valuable` | | `valuable` fields as JSON, with `--cfg tracing_unstable` |
+//! | `http` | | `http://` addresses, and the router's HTTP input |
+//! | `tls` | | `tls://` addresses and the router's encrypted inputs; with `http` also `https://` |
 //! | `router` | | `tracing_metlog::router` and the program `metlog-router` |
 //! | `ring` | | `Builder::ring`: what was logged survives a crash of the program; Linux |
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -91,7 +97,7 @@ pub use capture::client::{Client, FieldValue, Json, MetricValue, Outgoing, Timer
 pub use capture::layer::MetlogLayer;
 #[cfg(feature = "log")]
 pub use capture::logger::MetlogLogger;
-pub use delivery::address::{Address, AddressError};
+pub use delivery::address::{Address, AddressError, HttpOptions, TlsFiles};
 pub use delivery::batch::Batch;
 pub use delivery::encode::{Encoding, NonFinite, SpanContext};
 pub use delivery::framing::Framing;

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Why a message did not arrive. Each is counted on its own; see [`Stats`](crate::Stats).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,13 +35,15 @@ pub enum LossReason {
     Lagging,
     /// Found in what a process left that crashed (the crash ring), and not whole.
     Damaged,
+    /// The receiver refused it (an HTTP status that says that sending it again would not help).
+    Rejected,
     /// The background thread failed (a panic in a user's transport, or no thread could be had).
     WorkerFailed,
 }
 
 impl LossReason {
     /// Every reason there is.
-    pub const ALL: [LossReason; 12] = [
+    pub const ALL: [LossReason; 13] = [
         LossReason::QueueFull,
         LossReason::Shed,
         LossReason::Recursive,
@@ -52,6 +55,7 @@ impl LossReason {
         LossReason::Unconfirmed,
         LossReason::Lagging,
         LossReason::Damaged,
+        LossReason::Rejected,
         LossReason::WorkerFailed,
     ];
 
@@ -69,7 +73,48 @@ impl LossReason {
             LossReason::Unconfirmed => "unconfirmed",
             LossReason::Lagging => "lagging",
             LossReason::Damaged => "damaged",
+            LossReason::Rejected => "rejected",
             LossReason::WorkerFailed => "worker_failed",
+        }
+    }
+}
+
+impl LossReason {
+    /// What to do about it, as loss reports say it.
+    pub const fn advice(self) -> &'static str {
+        match self {
+            LossReason::QueueFull => {
+                "the router is too slow or gone: see to it, or give the queue more memory (METLOG_QUEUE_BYTES) or let \
+                 callers wait (METLOG_WHEN_FULL)"
+            }
+            LossReason::Shed => {
+                "the queue was nearly full, and DEBUG and TRACE go first: filter them (METLOG_FILTER), or see to the router"
+            }
+            LossReason::Recursive => "something logs while it is being logged: look for a `Debug` that logs",
+            LossReason::Forked => "a forked child has no background thread: let it exec, or build a generator of its own",
+            LossReason::Closed => "something logs after the end of delivery: keep the guard for longer",
+            LossReason::InvalidMetric => "a metric was no number, or none that its kind can be: correct the call",
+            LossReason::TooLarge => {
+                "a message could not be cut to fit a datagram, or was too long for an HTTP receiver: use tcp:// or \
+                 unix://, let the receiver take more, or say less"
+            }
+            LossReason::Unreachable => {
+                "the program ended while the destination was down: start it, or give it longer (METLOG_FLUSH_TIMEOUT_MS)"
+            }
+            LossReason::Unconfirmed => {
+                "the program ended before the destination had confirmed what was sent: it may have it; see whether it \
+                 reads, or give it longer (METLOG_FLUSH_TIMEOUT_MS)"
+            }
+            LossReason::Lagging => "one of several destinations is slower than the others: see to it",
+            LossReason::Damaged => {
+                "a crash ring was not whole: it is kept as *.ring.bad; the program that left it may have written where \
+                 it must not"
+            }
+            LossReason::Rejected => {
+                "an HTTP receiver refused them for good: its answer stands in the destination's problem and on stderr; \
+                 correct the address, the credentials or the receiver"
+            }
+            LossReason::WorkerFailed => "the background thread failed: please report what it said on stderr",
         }
     }
 }
@@ -173,7 +218,8 @@ pub struct DestinationStats {
     pub unconfirmed: u64,
     /// Times that sending failed and was tried again.
     pub failures: u64,
-    /// What went wrong last, if it has not gone well since.
+    /// What went wrong last, if it has not gone well since; or that nothing has moved for
+    /// [too long](crate::Builder::stuck_after).
     pub problem: Option<String>,
 }
 
@@ -196,16 +242,68 @@ pub(crate) struct Counters {
 }
 
 #[derive(Debug, Default)]
-struct AtomicLosses([AtomicU64; REASONS]);
+struct AtomicLosses([AtomicLoss; REASONS]);
+
+/// How many were lost for one reason, and when: the first since somebody asked for that (0: none), and the last one, in
+/// nanoseconds since 1970.
+#[derive(Debug, Default)]
+struct AtomicLoss {
+    count: AtomicU64,
+    first: AtomicU64,
+    last: AtomicU64,
+}
 
 impl AtomicLosses {
     fn add(&self, reason: LossReason, count: u64) {
-        self.0[reason as usize].fetch_add(count, Ordering::Relaxed);
+        if count == 0 {
+            return;
+        }
+        let loss = &self.0[reason as usize];
+        let now = now();
+        if loss.first.load(Ordering::Relaxed) == 0 {
+            let _ = loss.first.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        loss.last.store(now, Ordering::Relaxed);
+        loss.count.fetch_add(count, Ordering::Relaxed);
     }
 
     fn read(&self) -> Losses {
-        Losses(std::array::from_fn(|index| self.0[index].load(Ordering::Relaxed)))
+        Losses(std::array::from_fn(|index| self.0[index].count.load(Ordering::Relaxed)))
     }
+
+    /// Adds when they were lost, and begins anew.
+    fn take_times(&self, times: &mut LossTimes) {
+        for (loss, (first, last)) in self.0.iter().zip(&mut times.0) {
+            let taken = loss.first.swap(0, Ordering::Relaxed);
+            if taken != 0 {
+                *first = if *first == 0 { taken } else { taken.min(*first) };
+                *last = loss.last.load(Ordering::Relaxed).max(*last);
+            }
+        }
+    }
+}
+
+/// For each reason when the first and the last message were lost, in nanoseconds since 1970; 0 if none was.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LossTimes([(u64, u64); REASONS]);
+
+impl LossTimes {
+    pub(crate) fn of(&self, reason: LossReason) -> (u64, u64) {
+        self.0[reason as usize]
+    }
+}
+
+/// The time to a few milliseconds: a flood of messages that are turned away must not cost a clock reading each.
+#[cfg(target_os = "linux")]
+fn now() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(1, |time| time.as_nanos() as u64)
 }
 
 /// The counters of one destination.
@@ -217,10 +315,13 @@ pub(crate) struct DestinationCounters {
     lost: AtomicLosses,
     failures: AtomicU64,
     problem: Mutex<Option<String>>,
+    /// Since when something waits and nothing is settled, and after how long that is a problem.
+    stuck_since: Mutex<Option<Instant>>,
+    stuck_after: Duration,
 }
 
 impl DestinationCounters {
-    pub(crate) fn new(address: String) -> Self {
+    pub(crate) fn new(address: String, stuck_after: Duration) -> Self {
         DestinationCounters {
             address,
             delivered: AtomicU64::new(0),
@@ -228,6 +329,8 @@ impl DestinationCounters {
             lost: AtomicLosses::default(),
             failures: AtomicU64::new(0),
             problem: Mutex::new(None),
+            stuck_since: Mutex::new(None),
+            stuck_after,
         }
     }
 
@@ -251,6 +354,21 @@ impl DestinationCounters {
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }
 
+    fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn note_stuck(&self, since: Option<Instant>) {
+        *self.stuck_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    /// What to say of a destination that has something to do and has not moved for too long.
+    pub(crate) fn stuck(&self) -> Option<String> {
+        let since = *self.stuck_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let stuck = since.map(|since| since.elapsed()).filter(|stuck| *stuck >= self.stuck_after)?;
+        Some(format!("nothing was confirmed for {:.1} s although messages wait", stuck.as_secs_f64()))
+    }
+
     /// The account, as long as nobody knows how many are pending.
     fn read(&self, lost_before: &Losses) -> DestinationStats {
         DestinationStats {
@@ -260,7 +378,7 @@ impl DestinationCounters {
             pending: 0,
             unconfirmed: self.unconfirmed.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
-            problem: self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            problem: self.problem().or_else(|| self.stuck()),
         }
     }
 }
@@ -331,6 +449,20 @@ impl Counters {
         self.destinations().iter().fold(before, |sum, one| sum.plus(&one.lost.read()))
     }
 
+    /// When messages were lost since this was asked last.
+    pub(crate) fn take_loss_times(&self) -> LossTimes {
+        let mut times = LossTimes::default();
+        self.turned_away.take_times(&mut times);
+        self.lost.take_times(&mut times);
+        self.destinations().iter().for_each(|one| one.lost.take_times(&mut times));
+        times
+    }
+
+    /// Whether there is a destination that nothing is wrong with.
+    pub(crate) fn is_any_well(&self) -> bool {
+        self.destinations().iter().any(|one| one.problem().is_none() && one.stuck().is_none())
+    }
+
     /// The account. What the lanes have taken is asked last, so that nothing is settled that was not emitted.
     pub(crate) fn read(&self, in_lanes: impl FnOnce() -> u64) -> Stats {
         let turned_away = self.turned_away.read();
@@ -373,7 +505,7 @@ mod tests {
         let counters = Counters::default();
         let destinations: Vec<_> = ["a", "b"]
             .iter()
-            .map(|address| Arc::new(DestinationCounters::new(address.to_string())))
+            .map(|address| Arc::new(DestinationCounters::new(address.to_string(), Duration::MAX)))
             .collect();
         counters.set_destinations(destinations.clone());
         counters.turned_away(LossReason::Shed, 2);
@@ -386,6 +518,22 @@ mod tests {
         }
         assert_eq!((stats.pending, stats.unconfirmed), (10, 3));
         assert_eq!(stats.to_string(), "emitted 20 = delivered 7 + lost 3 (shed 2, too_large 1) + pending 10");
+    }
+
+    #[test]
+    fn times_of_losses_are_those_since_they_were_asked_for() {
+        let counters = Counters::default();
+        let destination = Arc::new(DestinationCounters::new(String::from("a"), Duration::MAX));
+        counters.set_destinations(vec![Arc::clone(&destination)]);
+        let before = now();
+        counters.lose(LossReason::QueueFull, 1);
+        destination.lose(LossReason::QueueFull, 1);
+        counters.lose(LossReason::Shed, 0);
+        let times = counters.take_loss_times();
+        let (first, last) = times.of(LossReason::QueueFull);
+        assert!(before <= first && first <= last && last <= now(), "{before} {times:?}");
+        assert_eq!(times.of(LossReason::Shed), (0, 0), "nothing was lost");
+        assert_eq!(counters.take_loss_times().of(LossReason::QueueFull), (0, 0), "nothing since");
     }
 
     #[test]

@@ -262,7 +262,7 @@ fn everything_said_before_the_exit_arrives_while_other_threads_go_on_logging() {
 }
 
 #[test]
-fn a_router_that_is_down_at_the_end_costs_less_than_two_seconds_and_is_told_once() {
+fn a_router_that_is_down_at_the_end_costs_less_than_two_seconds_and_it_and_the_loss_are_told_once() {
     let router = format!("tcp://127.0.0.1:{}", closed_port());
     let ended = child::run(child::command("child", "router down", &router));
     assert_eq!(ended.status.code(), Some(0), "{ended:#?}");
@@ -270,7 +270,10 @@ fn a_router_that_is_down_at_the_end_costs_less_than_two_seconds_and_is_told_once
     assert_eq!(ended.said("unreachable"), "100");
     assert_eq!(ended.said("stats"), "emitted 100 = delivered 0 + lost 100 (unreachable 100) + pending 0");
     let complaints = ended.complaints();
-    assert_eq!(complaints.len(), 1, "{ended:#?}");
-    assert!(complaints[0].starts_with(&format!("tracing-metlog: {router}: ")), "{complaints:?}");
-    assert!(complaints[0].contains("refused"), "{complaints:?}");
+    let [trouble, loss] = complaints[..] else { panic!("{ended:#?}") };
+    assert!(trouble.starts_with(&format!("tracing-metlog: {router}: ")), "{trouble}");
+    assert!(trouble.contains("refused"), "{trouble}");
+    let told =
+        "tracing-metlog: lost 100 (unreachable 100) messages since the last report; unreachable from 20";
+    assert!(loss.starts_with(told) && loss.ends_with(LossReason::Unreachable.advice()), "{loss}");
 }

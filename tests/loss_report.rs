@@ -23,7 +23,21 @@ fn the_first_loss_is_told_at_once() {
     let [report] = &got.loss_reports[..] else { panic!("{:?}", got.loss_reports) };
     assert_eq!(report["severity"], Severity::Warning.number());
     assert_eq!(report["logger"], "app");
-    assert_eq!(report["payload"], "lost 1 (invalid_metric 1) messages since the last report");
+    let payload = report["payload"].as_str().expect("text");
+    assert!(
+        payload
+            .starts_with("lost 1 (invalid_metric 1) messages since the last report; invalid_metric from 20"),
+        "{payload}"
+    );
+    let [first, last] = ["first", "last"].map(|end| {
+        let name = format!("invalid_metric.{end}");
+        report["fields"][name.as_str()].as_str().expect("a time").to_owned()
+    });
+    assert!(first <= last && payload.contains(&format!("from {first} to {last}: ")), "{report}");
+    // A clock that is read for nothing else ticks every few milliseconds.
+    assert!(last.as_str() <= report["timestamp"].as_str().expect("a time"), "{report}");
+    assert_eq!(report["fields"]["invalid_metric.advice"], LossReason::InvalidMetric.advice());
+    assert!(payload.ends_with(LossReason::InvalidMetric.advice()), "{payload}");
     assert_eq!(report["fields"]["total"], 1);
     assert_eq!(report["fields"]["invalid_metric"], 1);
     let stats = guard.finish();

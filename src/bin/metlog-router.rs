@@ -52,9 +52,12 @@ fn command() -> Command {
                 .help(
                     "Listen here; may be given more than once\n\
                      udp://HOST:PORT, tcp://HOST:PORT, unix:///PATH, unixgram:///PATH; port 0 is any free one\n\
+                     with the feature http also http://HOST:PORT, with tls also tls://HOST:PORT?cert=/PATH&key=/PATH,\n\
+                     with both https://HOST:PORT?..., where &client-ca=/PATH asks clients for certificates\n\
                      [default: udp://127.0.0.1:5565 and tcp://127.0.0.1:5565]",
                 ),
         )
+        .args(http_arguments())
         .arg(
             Arg::new("route")
                 .long("route")
@@ -146,6 +149,28 @@ fn wait(mut signals: Signals, _: &ArgMatches, _: &Router) -> std::io::Result<Sig
     Ok(signals)
 }
 
+/// `--http`: a shorter way to say `--listen http://`.
+#[cfg(feature = "http")]
+fn http_arguments() -> Option<Arg> {
+    let argument = Arg::new("http").long("http").value_name("HOST:PORT").action(ArgAction::Append);
+    Some(argument.value_parser(|text: &str| format!("http://{text}").parse::<Input>()).help(
+        "Take requests here, as --listen http://HOST:PORT does; may be given more than once\n\
+         POST with one message a line; 200 says that every output has written them",
+    ))
+}
+
+#[cfg(not(feature = "http"))]
+fn http_arguments() -> Option<Arg> {
+    None
+}
+
+/// Where to listen, when anything was said about it.
+fn inputs(arguments: &ArgMatches) -> Option<Vec<Input>> {
+    let given = |name| arguments.try_get_many::<Input>(name).ok().flatten();
+    let inputs: Vec<Input> = ["listen", "http"].into_iter().filter_map(given).flatten().cloned().collect();
+    (!inputs.is_empty()).then_some(inputs)
+}
+
 fn run(arguments: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
     // Before the first message can arrive: a signal from here on is a clean end.
     let signals = Signals::catch()?;
@@ -166,8 +191,8 @@ fn run(arguments: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
 
 fn config(arguments: &ArgMatches) -> Result<Config, Box<dyn std::error::Error>> {
     let mut config = Config::default();
-    if let Some(inputs) = arguments.get_many::<Input>("listen") {
-        config.inputs = inputs.cloned().collect();
+    if let Some(inputs) = inputs(arguments) {
+        config.inputs = inputs;
     }
     let color = arguments.get_one::<Color>("color").copied().unwrap_or_default();
     config.routes = match arguments.get_many::<String>("route") {

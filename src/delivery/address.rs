@@ -11,12 +11,25 @@ use std::str::FromStr;
 
 use super::framing::Framing;
 
+mod options;
+
+pub use options::{HttpOptions, TlsFiles};
+use options::{Options, Written};
+
 /// What an address may look like, as every error says.
-const ACCEPTED: &str = "udp://host:port, tcp://host:port, unix:///path, unixgram:///path, file:///path, \
-                        stdout:, stderr: and off";
+const ACCEPTED: &str = "udp://host:port, tcp://host:port, tls://host:port, http://host:port/path, \
+                        https://host:port/path, unix:///path, unixgram:///path, file:///path, stdout:, stderr: \
+                        and off";
 
 /// What other Metlog clients and later versions know.
-const NOT_YET: [&str; 5] = ["tls", "http", "https", "zmq", "zmq+tcp"];
+const NOT_YET: [&str; 2] = ["zmq", "zmq+tcp"];
+
+/// Schemes that need features of this crate, the features, and whether they are there.
+const FEATURES: [(&str, &str, bool); 3] = [
+    ("tls", "`tls`", cfg!(feature = "tls")),
+    ("http", "`http`", cfg!(feature = "http")),
+    ("https", "`http` and `tls`", cfg!(all(feature = "http", feature = "tls"))),
+];
 
 /// Where messages go.
 ///
@@ -24,15 +37,33 @@ const NOT_YET: [&str; 5] = ["tls", "http", "https", "zmq", "zmq+tcp"];
 /// |---|---|
 /// | `udp://host:port` | one datagram a message; Metlog's default |
 /// | `tcp://host:port` | one message a line over a connection |
-/// | `unix:///path` | the same over a Unix stream socket |
+/// | `tls://host:port` | the same, encrypted (feature `tls`) |
+/// | `http://host:port/path` | many messages, one a line, in the body of a POST request (feature `http`) |
+/// | `https://host:port/path` | the same, encrypted (features `http` and `tls`) |
+/// | `unix:///path` | as `tcp`, over a Unix stream socket |
 /// | `unixgram:///path` | one datagram a message to a Unix datagram socket |
 /// | `file:///path` | one message a line, appended |
 /// | `stdout:`, `stderr:` | one message a line |
 /// | `off` | nowhere |
 ///
-/// Without `:port` it is [5565](Address::DEFAULT_PORT). An IPv6 address stands in brackets. `?framing=octet-count`
-/// after a `tcp` or `unix` address sends each message's length instead of ending its line. In a path, `%20` is a
-/// blank, and `%`, `?` and `#` must be written so.
+/// Without `:port` it is [5565](Address::DEFAULT_PORT), and for `http` and `https` 80 and 443, as everywhere. An IPv6
+/// address stands in brackets. In a path, `%20` is a blank, and `%`, `?` and `#` must be written so.
+///
+/// Options stand after a `?`, with `&` between them. Paths in them are absolute.
+///
+/// | option | of | what it is | default |
+/// |---|---|---|---|
+/// | `framing=octet-count` | `tcp`, `tls`, `unix` | each message's length before it instead of a newline after it | `newline` |
+/// | `gzip=true` | `http`, `https` | compressed bodies | `false` |
+/// | `content-type=json` | `http`, `https` | for receivers that know lines of JSON by that name only | `ndjson` |
+/// | `batch=BYTES` | `http`, `https` | bytes of messages in a request, before compression | `1048576` |
+/// | `timeout=SECONDS` | `http`, `https` | how long a request may take | `30` |
+/// | `header-file=/PATH` | `http`, `https` | a file with headers, one `Name: value` a line, read anew for each request | |
+/// | `header-env=NAME` | `http`, `https` | the same lines in an environment variable, read once, when the pipeline is built | |
+/// | `ca=/PATH` | `tls`, `https` | PEM certificates that are trusted instead of the system's | |
+/// | `cert=/PATH`, `key=/PATH` | `tls`, `https` | this program's own certificate and its key, as PEM | |
+///
+/// A secret never stands in an address, because addresses are printed: it belongs into the file or the variable.
 ///
 /// ```
 /// use tracing_metlog::Address;
@@ -41,7 +72,7 @@ const NOT_YET: [&str; 5] = ["tls", "http", "https", "zmq", "zmq+tcp"];
 /// assert_eq!(address.to_string(), "tcp://router.example:5565?framing=octet-count");
 /// assert_eq!(Address::default().to_string(), "udp://127.0.0.1:5565");
 ///
-/// let error = "https://router.example".parse::<Address>().unwrap_err();
+/// let error = "zmq+tcp://router.example".parse::<Address>().unwrap_err();
 /// assert!(error.to_string().contains("not supported by this version"));
 /// # Ok::<(), tracing_metlog::AddressError>(())
 /// ```
@@ -65,6 +96,32 @@ pub enum Address {
         port: u16,
         /// [`Framing::Newline`] or [`Framing::OctetCount`].
         framing: Framing,
+    },
+    /// `tls://host:port`
+    #[non_exhaustive]
+    Tls {
+        /// A name, or an IP address without brackets. The receiver's certificate must be made out to it.
+        host: String,
+        /// From 1 up.
+        port: u16,
+        /// [`Framing::Newline`] or [`Framing::OctetCount`].
+        framing: Framing,
+        /// Whom to trust, and who to be.
+        tls: TlsFiles,
+    },
+    /// `http://host:port/path` or `https://host:port/path`
+    #[non_exhaustive]
+    Http {
+        /// Whether it is `https`.
+        secure: bool,
+        /// A name, or an IP address without brackets.
+        host: String,
+        /// From 1 up.
+        port: u16,
+        /// The path as it is sent: from `/` on, with `%20` and the like as they were written.
+        path: String,
+        /// Everything else.
+        options: HttpOptions,
     },
     /// `unix:///path`: a stream socket in the file system.
     #[non_exhaustive]
@@ -111,11 +168,20 @@ impl Default for Address {
 pub struct AddressError {
     value: String,
     problem: String,
+    accepted: &'static str,
+}
+
+impl AddressError {
+    /// An address that can be read, and cannot be used: something it names is not what it should be.
+    #[cfg(any(feature = "http", feature = "tls"))]
+    pub(crate) fn unusable(address: &Address, problem: String, accepted: &'static str) -> Self {
+        AddressError { value: address.to_string(), problem, accepted }
+    }
 }
 
 impl fmt::Display for AddressError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "router address {:?}: {}; accepted: {ACCEPTED}", self.value, self.problem)
+        write!(formatter, "router address {:?}: {}; accepted: {}", self.value, self.problem, self.accepted)
     }
 }
 
@@ -125,7 +191,11 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(value: &str) -> Result<Self, AddressError> {
-        parse(value).map_err(|problem| AddressError { value: value.to_owned(), problem })
+        parse(value).map_err(|problem| AddressError {
+            value: without_password(value),
+            problem,
+            accepted: ACCEPTED,
+        })
     }
 }
 
@@ -136,6 +206,17 @@ impl fmt::Display for Address {
             Address::Tcp { host, port, framing } => {
                 write_host(formatter, "tcp", host, *port)?;
                 write_framing(formatter, *framing)
+            }
+            Address::Tls { host, port, framing, tls } => {
+                write_host(formatter, "tls", host, *port)?;
+                let mut options = Written::to(formatter);
+                options.framing(*framing)?;
+                options.tls(tls)
+            }
+            Address::Http { secure, host, port, path, options } => {
+                write_host(formatter, if *secure { "https" } else { "http" }, host, *port)?;
+                formatter.write_str(path)?;
+                Written::to(formatter).http(options)
             }
             Address::Unix { path, framing } => {
                 write_path(formatter, "unix", path)?;
@@ -158,23 +239,37 @@ fn write_host(formatter: &mut fmt::Formatter<'_>, scheme: &str, host: &str, port
 }
 
 fn write_framing(formatter: &mut fmt::Formatter<'_>, framing: Framing) -> fmt::Result {
-    match framing {
-        Framing::Newline => Ok(()),
-        other => write!(formatter, "?framing={other}"),
-    }
+    Written::to(formatter).framing(framing)
 }
 
 fn write_path(formatter: &mut fmt::Formatter<'_>, scheme: &str, path: &Path) -> fmt::Result {
-    write!(formatter, "{scheme}://")?;
-    for &byte in path.as_os_str().as_encoded_bytes() {
+    write!(formatter, "{scheme}://{}", text_escaped(path.as_os_str().as_encoded_bytes()))
+}
+
+/// The bytes of a path as they may stand in an address; [`decoded`] reads them.
+fn text_escaped(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for &byte in bytes {
         match byte {
             b'/' | b'-' | b'.' | b'_' | b'~' | b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => {
-                write!(formatter, "{}", byte as char)?;
+                text.push(byte as char);
             }
-            _ => write!(formatter, "%{byte:02X}")?,
+            _ => text.push_str(&format!("%{byte:02X}")),
         }
     }
-    Ok(())
+    text
+}
+
+/// The text as an error may show it: somebody may have written `user:password@` before the host.
+fn without_password(value: &str) -> String {
+    let start = value.find("//").map_or(0, |slashes| slashes + 2);
+    let end = value[start..].find(['/', '?']).map_or(value.len(), |length| start + length);
+    match value[start..end].rfind('@') {
+        Some(at) if value[start..start + at].contains(':') => {
+            format!("{}***{}", &value[..start], &value[start + at..])
+        }
+        _ => value.to_owned(),
+    }
 }
 
 /// What is wrong, in a few words.
@@ -190,6 +285,11 @@ fn parse(value: &str) -> Parsed<Address> {
         None => (rest, None),
     };
     let scheme = scheme.to_ascii_lowercase();
+    if let Some((_, features, false)) = FEATURES.iter().find(|(name, ..)| *name == scheme) {
+        return Err(format!(
+            "{scheme:?} needs what this program was built without, the crate's feature {features}"
+        ));
+    }
     match scheme.as_str() {
         "udp" => {
             no_options(options).and(host_and_port(place)).map(|(host, port)| Address::Udp { host, port })
@@ -198,6 +298,9 @@ fn parse(value: &str) -> Parsed<Address> {
             let (framing, (host, port)) = (framing(options)?, host_and_port(place)?);
             Ok(Address::Tcp { host, port, framing })
         }
+        "tls" => tls(place, options),
+        "http" => http(false, place, options),
+        "https" => http(true, place, options),
         "unix" => Ok(Address::Unix { framing: framing(options)?, path: socket_path(place)? }),
         "unixgram" => no_options(options).and(socket_path(place)).map(|path| Address::UnixDatagram { path }),
         "file" => no_options(options).and(path(place)).map(|path| Address::File { path }),
@@ -231,14 +334,57 @@ fn framing(options: Option<&str>) -> Parsed<Framing> {
     }
 }
 
+fn tls(place: &str, options: Option<&str>) -> Parsed<Address> {
+    let (host, port) = host_and_port(place)?;
+    let mut options = Options::read(options)?;
+    let (framing, tls) = (options.framing()?, options.tls()?);
+    options.finish("framing, ca, cert and key")?;
+    Ok(Address::Tls { host, port, framing, tls })
+}
+
+fn http(secure: bool, place: &str, options: Option<&str>) -> Parsed<Address> {
+    let place = place.strip_prefix("//").ok_or("'//' is missing after the scheme")?;
+    let (authority, path) = place.split_at(place.find('/').unwrap_or(place.len()));
+    if authority.contains('@') {
+        return Err(String::from("a user stands there: credentials belong into header-file or header-env"));
+    }
+    let (host, port) = authority_of(authority, if secure { 443 } else { 80 })?;
+    let path = url_path(if path.is_empty() { "/" } else { path })?;
+    let mut read = Options::read(options)?;
+    let options = read.http(secure)?;
+    let known = "gzip, content-type, batch, timeout, header-file and header-env";
+    read.finish(if secure {
+        "gzip, content-type, batch, timeout, header-file, header-env, ca, cert and key"
+    } else {
+        known
+    })?;
+    Ok(Address::Http { secure, host, port, path, options })
+}
+
+/// A path as RFC 3986 writes it; it is sent as it stands.
+fn url_path(path: &str) -> Parsed<String> {
+    let fits =
+        |character: char| character.is_ascii_alphanumeric() || "/-._~!$&'()*+,;=:@%".contains(character);
+    if let Some(character) = path.chars().find(|&character| !fits(character)) {
+        return Err(format!("{character:?} in the path"));
+    }
+    match path.split('%').skip(1).all(|part| escaped(part).is_some()) {
+        true => Ok(path.to_owned()),
+        false => Err(String::from("'%' in a path must be followed by two hexadecimal digits")),
+    }
+}
+
 fn host_and_port(place: &str) -> Parsed<(String, u16)> {
     let authority = place.strip_prefix("//").ok_or("'//' is missing after the scheme")?;
-    let authority = authority.strip_suffix('/').unwrap_or(authority);
+    authority_of(authority.strip_suffix('/').unwrap_or(authority), Address::DEFAULT_PORT)
+}
+
+fn authority_of(authority: &str, default_port: u16) -> Parsed<(String, u16)> {
     if let Some(bracketed) = authority.strip_prefix('[') {
-        return ipv6_and_port(bracketed);
+        return ipv6_and_port(bracketed, default_port);
     }
     match authority.split_once(':') {
-        None => Ok((host(authority)?, Address::DEFAULT_PORT)),
+        None => Ok((host(authority)?, default_port)),
         Some((_, rest)) if rest.contains(':') => {
             Err(String::from("an IPv6 address must stand in brackets, as in udp://[::1]:5565"))
         }
@@ -247,11 +393,11 @@ fn host_and_port(place: &str) -> Parsed<(String, u16)> {
 }
 
 /// What follows the opening bracket.
-fn ipv6_and_port(bracketed: &str) -> Parsed<(String, u16)> {
+fn ipv6_and_port(bracketed: &str, default_port: u16) -> Parsed<(String, u16)> {
     let (host, rest) = bracketed.split_once(']').ok_or("']' is missing")?;
     let host: Ipv6Addr = host.parse().map_err(|_| format!("{host:?} is not an IPv6 address"))?;
     let port = match rest.strip_prefix(':') {
-        None if rest.is_empty() => Address::DEFAULT_PORT,
+        None if rest.is_empty() => default_port,
         None => return Err(format!("{rest:?} after ']', where only :port belongs")),
         Some(text) => port(text)?,
     };
@@ -336,143 +482,4 @@ fn path_of(bytes: Vec<u8>) -> Parsed<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn every_kind_of_address_is_read() {
-        let host = |host: &str| host.to_owned();
-        let path = PathBuf::from("/run/metlog router.sock");
-        let expected = [
-            ("udp://router", Address::Udp { host: host("router"), port: 5565 }),
-            ("UDP://router:1/", Address::Udp { host: host("router"), port: 1 }),
-            ("udp://[::1]:65535", Address::Udp { host: host("::1"), port: 65535 }),
-            ("tcp://[::1]", Address::Tcp { host: host("::1"), port: 5565, framing: Framing::Newline }),
-            (
-                "tcp://10.0.0.1:514?framing=octet-count",
-                Address::Tcp { host: host("10.0.0.1"), port: 514, framing: Framing::OctetCount },
-            ),
-            #[cfg(unix)]
-            (
-                "unix:///run/metlog%20router.sock?framing=newline",
-                Address::Unix { path: path.clone(), framing: Framing::Newline },
-            ),
-            #[cfg(unix)]
-            ("unixgram:///run/metlog%20router.sock", Address::UnixDatagram { path: path.clone() }),
-            ("file:///run/metlog router.sock", Address::File { path }),
-            ("stdout:", Address::Stdout),
-            ("stderr://", Address::Stderr),
-            ("off", Address::Off),
-        ];
-        for (text, address) in expected {
-            assert_eq!(text.parse(), Ok(address), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_bad_address_says_what_is_wrong_with_it() {
-        let expected = [
-            ("", "no scheme"),
-            ("router", "no scheme"),
-            ("stdout", "no scheme"),
-            ("router.example:5565", "no scheme"),
-            ("127.0.0.1:5565", "no scheme"),
-            ("upd://router:5565", "unknown scheme \"upd\""),
-            ("https://router", "\"https\" is not supported by this version"),
-            ("zmq+tcp://router:5565", "\"zmq+tcp\" is not supported by this version"),
-            ("tls://router:5565", "\"tls\" is not supported by this version"),
-            ("udp:router:5565", "'//' is missing"),
-            ("udp://", "the host is missing"),
-            ("udp://:5565", "the host is missing"),
-            ("udp://router:", "the port is missing"),
-            ("tcp://router:0", "port \"0\" is not a number from 1 to 65535"),
-            ("tcp://router:65536", "port \"65536\" is not a number from 1 to 65535"),
-            ("tcp://router:+1", "port \"+1\" is not"),
-            ("tcp://router:x", "port \"x\" is not"),
-            ("udp://::1:5565", "must stand in brackets"),
-            ("udp://[::1:5565", "']' is missing"),
-            ("udp://[router]:5565", "\"router\" is not an IPv6 address"),
-            ("udp://[::1]5565", "\"5565\" after ']'"),
-            ("udp://user@router", "'@' in the host"),
-            ("udp://router/path", "'/' in the host"),
-            ("udp://router :5565", "' ' in the host"),
-            ("udp://router:5565\n", "port \"5565\\n\" is not"),
-            ("udp://router?framing=newline", "no option is known here, not \"framing=newline\""),
-            ("tcp://router?framing=datagram", "framing=newline and framing=octet-count are known"),
-            ("tcp://router?framing=newline&framing=newline", "option \"framing=newline&framing=newline\""),
-            #[cfg(unix)]
-            ("unix://", "the path is missing"),
-            #[cfg(unix)]
-            ("unix://run/socket", "must be absolute"),
-            ("file:/var/log/x", "'//' is missing"),
-            ("file:///var/log/x?append", "no option is known here"),
-            ("file:///var/log/a#b", "'#' in a path must be written %23"),
-            ("file:///var/log/100%", "two hexadecimal digits"),
-            ("file:///var/log/%+1", "two hexadecimal digits"),
-            ("file:///var/log/%é", "two hexadecimal digits"),
-            ("file:///var/log/%00", "a zero byte in the path"),
-            ("stdout:x", "\"x\" after the scheme"),
-        ];
-        for (text, problem) in expected {
-            let message = text.parse::<Address>().unwrap_err().to_string();
-            assert!(message.starts_with(&format!("router address {text:?}: ")), "{message}");
-            assert!(message.contains(problem), "{text:?}: {message:?} does not say {problem:?}");
-            assert!(message.ends_with("stdout:, stderr: and off"), "{message}");
-        }
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_path_too_long_for_a_socket_is_refused_where_it_is_read() {
-        let long = format!("unix:///{}", "x".repeat(200));
-        assert!(long.parse::<Address>().is_err());
-    }
-
-    #[cfg(unix)]
-    fn any_path() -> impl Strategy<Value = PathBuf> {
-        prop::collection::vec(1u8.., 1..80)
-            .prop_map(|bytes| path_of([b"/x".as_slice(), &bytes].concat()).unwrap())
-    }
-
-    #[cfg(unix)]
-    fn any_host() -> impl Strategy<Value = String> {
-        prop_oneof![
-            "[a-zA-Z0-9_.-]{1,30}",
-            any::<[u16; 8]>().prop_map(|parts| Ipv6Addr::from(parts).to_string()),
-            any::<[u8; 4]>().prop_map(|parts| std::net::Ipv4Addr::from(parts).to_string()),
-        ]
-    }
-
-    #[cfg(unix)]
-    fn any_address() -> impl Strategy<Value = Address> {
-        let framing = || prop_oneof![Just(Framing::Newline), Just(Framing::OctetCount)];
-        prop_oneof![
-            (any_host(), 1u16..).prop_map(|(host, port)| Address::Udp { host, port }),
-            (any_host(), 1u16.., framing()).prop_map(|(host, port, framing)| Address::Tcp {
-                host,
-                port,
-                framing
-            }),
-            (any_path(), framing()).prop_map(|(path, framing)| Address::Unix { path, framing }),
-            any_path().prop_map(|path| Address::UnixDatagram { path }),
-            any_path().prop_map(|path| Address::File { path }),
-            Just(Address::Stdout),
-            Just(Address::Stderr),
-            Just(Address::Off),
-        ]
-    }
-
-    proptest! {
-        #[cfg(unix)]
-        #[test]
-        fn an_address_written_is_the_address_read(address in any_address()) {
-            prop_assert_eq!(address.to_string().parse(), Ok(address));
-        }
-
-        #[test]
-        fn no_text_makes_it_panic(text in "(udp|tcp|unix|file)?:?/{0,3}\\PC{0,20}") {
-            let _ = text.parse::<Address>();
-        }
-    }
-}
+mod tests;

@@ -37,6 +37,12 @@ impl Backoff {
         self.ceiling = SHORTEST * 2;
     }
 
+    /// A pause that somebody else has asked for, and up to a quarter more of it: others have been asked for the same.
+    #[cfg(feature = "http")]
+    pub(crate) fn stretched(&mut self, pause: Duration) -> Duration {
+        pause + pause.mul_f64(self.fraction() / 4.0)
+    }
+
     /// From 0 up to 1. The standard library seeds its hash tables with the system's randomness; that is
     /// random enough to keep processes out of step and saves a dependency.
     fn fraction(&mut self) -> f64 {

@@ -44,7 +44,11 @@ pub(crate) struct Destination {
     look_at: Instant,
     look_again: Duration,
     failing_since: Option<Instant>,
+    /// Since when there is something to send and nothing of it was settled.
+    stuck_since: Option<Instant>,
+    /// When something was last said about trouble, and whether that still holds.
     complained: Option<Instant>,
+    is_troubled: bool,
 }
 
 impl Destination {
@@ -58,7 +62,9 @@ impl Destination {
             look_at: Instant::now(),
             look_again: FIRST_LOOK,
             failing_since: None,
+            stuck_since: None,
             complained: None,
+            is_troubled: false,
         }
     }
 
@@ -79,6 +85,7 @@ impl Destination {
         if now < due {
             return;
         }
+        self.note_waiting(now, false);
         let before = self.batch.len();
         let (transport, batch) = (&mut self.transport, &mut self.batch);
         // A user's own transport may panic; it costs a pause, and the batch is tried again.
@@ -87,6 +94,10 @@ impl Destination {
         let has_moved = self.batch.len() < before;
         let is_written = !self.batch.has_unwritten();
         self.settle();
+        self.note_waiting(Instant::now(), has_moved);
+        if has_moved {
+            self.succeeded();
+        }
         match sent {
             Ok(()) if is_written => self.look_later(has_moved),
             Ok(()) if has_moved => {}
@@ -94,16 +105,48 @@ impl Destination {
             Err(error) if is_slow(&error) => {
                 self.retry_at = (!has_moved).then(|| Instant::now() + BREATH);
             }
-            Err(error) => self.failed(&error),
+            Err(error) => {
+                if self.batch.len() < before {
+                    // It took something first: it is not as far gone as its failures in a row would say.
+                    self.backoff.reset();
+                    self.failing_since = None;
+                }
+                self.failed(&error);
+            }
         }
     }
 
-    /// Everything is written. Only what has arrived says that the destination works again: one that takes everything
-    /// and confirms nothing would be hurried for ever.
+    /// Keeps the time for which nothing was settled although something waits, for the account and for a word about it.
+    /// A transport that does not come back is seen in the account too: the time was noted before it was called.
+    fn note_waiting(&mut self, now: Instant, has_moved: bool) {
+        if has_moved || self.batch.is_empty() {
+            self.stuck_since = None;
+        }
+        if !self.batch.is_empty() {
+            self.stuck_since.get_or_insert(now);
+        }
+        self.counters.note_stuck(self.stuck_since);
+        if self.failing_since.is_none() {
+            if let Some(stuck) = self.counters.stuck() {
+                self.complain_about(&stuck);
+            }
+        }
+    }
+
+    fn complain_about(&mut self, problem: &dyn fmt::Display) {
+        let now = Instant::now();
+        if self.complained.is_none_or(|last| now.duration_since(last) >= REMINDER) {
+            self.complained = Some(now);
+            self.is_troubled = true;
+            let address = self.counters.address();
+            complain(format_args!("{address}: {problem}; messages are kept for it as long as there is room"));
+        }
+    }
+
+    /// Everything is written, and what has not arrived yet is asked for later.
     fn look_later(&mut self, has_moved: bool) {
         self.retry_at = None;
         if has_moved {
-            self.succeeded();
             self.look_again = FIRST_LOOK;
         }
         self.look_at = Instant::now() + self.look_again;
@@ -121,13 +164,16 @@ impl Destination {
         }
     }
 
+    /// Something has arrived. Only that says that a destination works again: one that takes everything and confirms
+    /// nothing would be hurried for ever.
     fn succeeded(&mut self) {
         self.backoff.reset();
         if self.failing_since.take().is_some() {
             self.counters.note(None);
-            if self.complained.take().is_some() {
-                complain(format_args!("{} answers again", self.counters.address()));
-            }
+        }
+        // The moment stays: one that comes and goes is talked about no more often than one that stays away.
+        if std::mem::take(&mut self.is_troubled) {
+            complain(format_args!("{} answers again", self.counters.address()));
         }
     }
 
@@ -137,11 +183,7 @@ impl Destination {
         self.retry_at = Some(now + self.backoff.pause());
         self.failing_since.get_or_insert(now);
         self.counters.note(Some(error.to_string()));
-        if self.complained.is_none_or(|last| now.duration_since(last) >= REMINDER) {
-            self.complained = Some(now);
-            let address = self.counters.address();
-            complain(format_args!("{address}: {error}; messages are kept for it as long as there is room"));
-        }
+        self.complain_about(error);
     }
 
     /// When there is something to do here again: `None` when nothing waits.

@@ -10,6 +10,7 @@ pub(crate) mod crash;
 pub(crate) mod destination;
 pub(crate) mod encode;
 pub(crate) mod framing;
+pub(crate) mod loss_report;
 pub(crate) mod merge;
 pub(crate) mod outlet;
 pub(crate) mod transport;

@@ -18,14 +18,14 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 #[cfg(feature = "ring")]
 use super::crash::{self, Crash};
 use super::encode::json::JsonEncoder;
+use super::loss_report::{LossReport, LossReports};
 use super::merge::Work;
 use super::outlet::Outlet;
 use super::transport::stdio;
 use crate::capture::thread as own_thread;
 use crate::message::Severity;
-use crate::pipeline::LossWatch;
 use crate::queue::{Call, Queue, Waiter};
-use crate::stats::{LossReason, Losses};
+use crate::stats::LossReason;
 
 /// How long a record stays in a lane that is not full while messages flow.
 const LINGER: Duration = Duration::from_millis(1);
@@ -58,7 +58,9 @@ pub(crate) struct Worker {
     sealed_at: Instant,
     idle_visits: u32,
     flushes: Vec<PendingFlush>,
-    losses: LossWatch,
+    /// Who waits for the end, and until when.
+    closing: Option<(Waiter, Instant)>,
+    losses: LossReports,
     reported_at: Option<Instant>,
     #[cfg(feature = "ring")]
     crash: Crash,
@@ -111,7 +113,8 @@ impl Worker {
             sealed_at: Instant::now(),
             idle_visits: 0,
             flushes: Vec::new(),
-            losses: LossWatch::default(),
+            closing: None,
+            losses: LossReports::default(),
             reported_at: None,
             #[cfg(feature = "ring")]
             crash,
@@ -146,18 +149,21 @@ impl Worker {
 
     /// Until it is told to close.
     fn serve(&mut self) {
-        loop {
+        while self.closing.is_none() {
             let moved = self.visit();
             match self.wait(moved) {
                 Ok(Call::Wake) => self.idle_visits = 0,
                 Ok(Call::Flush(done)) => self.begin_flush(done),
-                Ok(Call::Close { done, deadline }) => {
-                    self.close(deadline);
-                    return done.0.open();
-                }
+                Ok(Call::Close { done, deadline }) => self.closing = Some((done, deadline)),
                 // The other end is in the queue, which this thread holds too: it is never disconnected.
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
+        }
+        if let Some(deadline) = self.closing.as_ref().map(|(_, deadline)| *deadline) {
+            self.close(deadline);
+        }
+        if let Some((done, _)) = self.closing.take() {
+            done.0.open();
         }
     }
 
@@ -304,21 +310,21 @@ impl Worker {
     }
 
     fn report_losses_now(&mut self) {
-        let losses = self.losses.news(self.queue.counters.all_losses());
-        if losses.total() > 0 {
+        if let Some(report) = self.losses.next(&self.queue.counters) {
             self.reported_at = Some(Instant::now());
-            self.send_report(&losses);
+            self.send_report(&report);
         }
     }
 
     #[cold]
-    fn send_report(&mut self, losses: &Losses) {
-        let payload = format!("lost {losses} messages since the last report");
-        let mut fields = format!("\"total\":{},", losses.total());
-        losses.iter().for_each(|(reason, count)| fields.push_str(&format!("\"{reason}\":{count},")));
+    fn send_report(&mut self, report: &LossReport) {
+        if !self.queue.counters.is_any_well() {
+            say_loss(report);
+        }
         self.message.clear();
         let severity = Severity::Warning.number();
-        self.encoder.encode_own("metlog.loss", severity, &payload, fields.as_bytes(), &mut self.message);
+        let fields = report.fields.as_bytes();
+        self.encoder.encode_own("metlog.loss", severity, &report.payload, fields, &mut self.message);
         self.queue.counters.emit_own();
         self.put_message();
         self.outlets.iter_mut().for_each(Outlet::send);
@@ -350,6 +356,10 @@ impl Worker {
             done.wait(deadline + GRACE);
         }
         self.leave_ring();
+        // What was lost by the end itself can be told nowhere else.
+        if let Some(report) = self.losses.next(&self.queue.counters) {
+            say_loss(&report);
+        }
         self.flushes.clear();
     }
 
@@ -408,6 +418,10 @@ impl Worker {
     fn release_settled(&mut self) {}
 
     fn leave_ring(&mut self) {}
+}
+
+fn say_loss(report: &LossReport) {
+    stdio::say(&format!("tracing-metlog: {}\n", report.payload));
 }
 
 #[cfg(test)]

@@ -23,6 +23,18 @@ const DATAGRAM_MESSAGE_BYTES: usize = 65_535;
 /// Connections of one input: each costs a thread.
 const CONNECTIONS: usize = 1024;
 
+/// The longest body of a request: more than a client of ours sends at once.
+#[cfg(feature = "http")]
+const HTTP_BODY_BYTES: usize = 4 * 1024 * 1024;
+
+/// Connections of one HTTP input: each may hold a body, packed and unpacked.
+#[cfg(feature = "http")]
+const HTTP_CONNECTIONS: usize = 256;
+
+/// How long an HTTP connection may wait for its next request: longer than clients keep one.
+#[cfg(feature = "http")]
+const HTTP_IDLE: Duration = Duration::from_secs(60);
+
 /// Why a router cannot start.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -133,11 +145,17 @@ impl Default for Config {
 
 /// A socket that messages arrive at, and its limits.
 ///
-/// As text: `udp://HOST:PORT`, `tcp://HOST:PORT`, `unix:///PATH`, `unixgram:///PATH`. Port 0 is any free port;
-/// [`Router::addresses`](super::Router::addresses) tells which it became.
+/// As text: `udp://HOST:PORT`, `tcp://HOST:PORT`, `unix:///PATH`, `unixgram:///PATH`, with the feature `http` also
+/// `http://HOST:PORT`, with `tls` also `tls://HOST:PORT?cert=/PATH&key=/PATH`, with both also
+/// `https://HOST:PORT?cert=/PATH&key=/PATH`, the last two with `&client-ca=/PATH` if clients must show certificates.
+/// Port 0 is any free port; [`Router::addresses`](super::Router::addresses) tells which it became.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
     pub(super) address: Address,
+    #[cfg(feature = "http")]
+    pub(super) max_body_bytes: usize,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<ServerFiles>,
     pub(super) max_message_bytes: usize,
     pub(super) max_connections: usize,
     pub(super) idle_deadline: Option<Duration>,
@@ -148,12 +166,34 @@ pub struct Input {
 pub(super) enum Address {
     Udp(String),
     Tcp(String),
+    #[cfg(feature = "http")]
+    Http(String),
     Unix(PathBuf),
     Unixgram(PathBuf),
 }
 
+/// Who a TLS input is, and whom it trusts; the files hold PEM.
+#[cfg(feature = "tls")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ServerFiles {
+    pub(super) cert: PathBuf,
+    pub(super) key: PathBuf,
+    pub(super) client_ca: Option<PathBuf>,
+}
+
 impl Input {
+    #[cfg(not(any(feature = "http", feature = "tls")))]
     const ACCEPTED: &'static str = "udp://HOST:PORT, tcp://HOST:PORT, unix:///PATH or unixgram:///PATH";
+    #[cfg(all(feature = "http", not(feature = "tls")))]
+    const ACCEPTED: &'static str =
+        "udp://HOST:PORT, tcp://HOST:PORT, http://HOST:PORT, unix:///PATH or unixgram:///PATH";
+    #[cfg(all(feature = "tls", not(feature = "http")))]
+    const ACCEPTED: &'static str = "udp://HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT?cert=/PATH&key=/PATH, \
+                                    unix:///PATH or unixgram:///PATH";
+    #[cfg(all(feature = "http", feature = "tls"))]
+    const ACCEPTED: &'static str = "udp://HOST:PORT, tcp://HOST:PORT, http://HOST:PORT, \
+                                    tls://HOST:PORT?cert=/PATH&key=/PATH, https://HOST:PORT?cert=/PATH&key=/PATH, \
+                                    unix:///PATH or unixgram:///PATH";
 
     /// Datagrams at `HOST:PORT`, one message each.
     pub fn udp(address: impl Into<String>) -> Self {
@@ -175,8 +215,60 @@ impl Input {
         Input::new(Address::Unixgram(path.into()), STREAM_MESSAGE_BYTES)
     }
 
+    /// Requests to `HOST:PORT`, whatever their path: a POST whose body is messages in lines, packed with gzip or not.
+    /// An answer 200 says that every output has written its messages.
+    #[cfg(feature = "http")]
+    pub fn http(address: impl Into<String>) -> Self {
+        let mut input = Input::new(Address::Http(address.into()), STREAM_MESSAGE_BYTES);
+        input.idle_deadline = Some(HTTP_IDLE);
+        input.max_connections = HTTP_CONNECTIONS;
+        input
+    }
+
     fn new(address: Address, max_message_bytes: usize) -> Self {
-        Input { address, max_message_bytes, max_connections: CONNECTIONS, idle_deadline: None }
+        Input {
+            address,
+            #[cfg(feature = "http")]
+            max_body_bytes: HTTP_BODY_BYTES,
+            #[cfg(feature = "tls")]
+            tls: None,
+            max_message_bytes,
+            max_connections: CONNECTIONS,
+            idle_deadline: None,
+        }
+    }
+
+    /// The longest body of an HTTP request, unpacked; a longer one is answered 413. Default: 4 MiB.
+    #[cfg(feature = "http")]
+    #[must_use]
+    pub fn max_body_bytes(mut self, bytes: usize) -> Self {
+        self.max_body_bytes = bytes.max(1);
+        self
+    }
+
+    /// Encrypts a TCP or HTTP input. `cert` holds this router's certificates, its own first, and `key` the private key,
+    /// both as PEM. They are read when the router starts. Nothing for other inputs.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        let client_ca = self.tls.and_then(|tls| tls.client_ca);
+        self.tls = self.address.is_connected().then(|| ServerFiles {
+            cert: cert.into(),
+            key: key.into(),
+            client_ca,
+        });
+        self
+    }
+
+    /// Of an input with [`tls`](Input::tls): only clients that show a certificate which leads to one of these, PEM too,
+    /// are served.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn client_ca(mut self, client_ca: impl Into<PathBuf>) -> Self {
+        if let Some(tls) = &mut self.tls {
+            tls.client_ca = Some(client_ca.into());
+        }
+        self
     }
 
     /// The longest message taken; a longer one is skipped and counted. Default: 1 MiB, for UDP 65,535 bytes,
@@ -187,14 +279,15 @@ impl Input {
         self
     }
 
-    /// Connections at the same time; more are closed at once and counted. Default: 1024.
+    /// Connections at the same time; more are closed at once and counted. Default: 1024, for HTTP 256, each of which
+    /// may hold a body.
     #[must_use]
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections;
         self
     }
 
-    /// How long a connection may say nothing before it is closed. Default: for ever.
+    /// How long a connection may say nothing before it is closed. Default: for ever, for HTTP a minute.
     #[must_use]
     pub fn idle_deadline(mut self, deadline: Duration) -> Self {
         // The operating system takes zero for "for ever", which nobody who says zero means.
@@ -212,11 +305,47 @@ impl FromStr for Input {
         match scheme {
             "udp" if has_port(rest) => Ok(Input::udp(rest)),
             "tcp" if has_port(rest) => Ok(Input::tcp(rest)),
+            #[cfg(feature = "http")]
+            "http" if has_port(rest) => Ok(Input::http(rest)),
+            #[cfg(feature = "tls")]
+            "tls" => encrypted(rest, Input::tcp).ok_or_else(error),
+            #[cfg(all(feature = "http", feature = "tls"))]
+            "https" => encrypted(rest, Input::http).ok_or_else(error),
             "unix" if rest.starts_with('/') => Ok(Input::unix(rest)),
             "unixgram" if rest.starts_with('/') => Ok(Input::unixgram(rest)),
             _ => Err(error()),
         }
     }
+}
+
+#[cfg(feature = "tls")]
+impl Address {
+    fn is_connected(&self) -> bool {
+        match self {
+            Address::Tcp(_) => true,
+            #[cfg(feature = "http")]
+            Address::Http(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// An input with its certificate: `HOST:PORT?cert=/PATH&key=/PATH&client-ca=/PATH`, the last if there is one.
+#[cfg(feature = "tls")]
+fn encrypted(rest: &str, input: impl FnOnce(String) -> Input) -> Option<Input> {
+    let (address, options) = rest.split_once('?').filter(|(address, _)| has_port(address))?;
+    let mut files = [("cert", None), ("key", None), ("client-ca", None)];
+    for option in options.split('&') {
+        let (name, path) = option.split_once('=').filter(|(_, path)| path.starts_with('/'))?;
+        let (_, file) = files.iter_mut().find(|(known, file)| *known == name && file.is_none())?;
+        *file = Some(path);
+    }
+    let [(_, cert), (_, key), (_, client_ca)] = files;
+    let input = input(address.to_owned()).tls(cert?, key?);
+    Some(match client_ca {
+        Some(client_ca) => input.client_ca(client_ca),
+        None => input,
+    })
 }
 
 fn has_port(address: &str) -> bool {
@@ -227,10 +356,42 @@ impl fmt::Display for Input {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.address {
             Address::Udp(address) => write!(formatter, "udp://{address}"),
-            Address::Tcp(address) => write!(formatter, "tcp://{address}"),
+            Address::Tcp(address) => {
+                write!(formatter, "{}://{address}", self.scheme("tcp", "tls"))?;
+                self.write_files(formatter)
+            }
+            #[cfg(feature = "http")]
+            Address::Http(address) => {
+                write!(formatter, "{}://{address}", self.scheme("http", "https"))?;
+                self.write_files(formatter)
+            }
             Address::Unix(path) => write!(formatter, "unix://{}", path.display()),
             Address::Unixgram(path) => write!(formatter, "unixgram://{}", path.display()),
         }
+    }
+}
+
+impl Input {
+    /// `encrypted` if it is, else `plain`.
+    pub(super) fn scheme(&self, plain: &'static str, encrypted: &'static str) -> &'static str {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return encrypted;
+        }
+        let _ = encrypted;
+        plain
+    }
+
+    fn write_files(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            write!(formatter, "?cert={}&key={}", tls.cert.display(), tls.key.display())?;
+            if let Some(client_ca) = &tls.client_ca {
+                write!(formatter, "&client-ca={}", client_ca.display())?;
+            }
+        }
+        let _ = formatter;
+        Ok(())
     }
 }
 
@@ -287,9 +448,38 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "http")]
+    #[test]
+    fn an_http_input_is_written_as_it_is_read() {
+        let text = "http://127.0.0.1:0";
+        assert_eq!(text.parse::<Input>().expect(text), Input::http("127.0.0.1:0"));
+        assert_eq!(Input::http("127.0.0.1:0").to_string(), text);
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn an_encrypted_input_is_written_as_it_is_read_and_needs_its_certificate() {
+        let text = "tls://127.0.0.1:0?cert=/c&key=/k&client-ca=/ca";
+        let input = Input::tcp("127.0.0.1:0").tls("/c", "/k").client_ca("/ca");
+        assert_eq!(text.parse::<Input>().expect(text), input);
+        assert_eq!(input.to_string(), text);
+        for text in [
+            "tls://h:1",
+            "tls://h:1?cert=/c",
+            "tls://h:1?cert=c&key=/k",
+            "tls://h:1?cert=/c&key=/k&cert=/c",
+            "tls://h:1?cert=/c&key=/k&other=/x",
+            "tls://h?cert=/c&key=/k",
+        ] {
+            text.parse::<Input>().expect_err(text);
+        }
+        assert_eq!(Input::udp("h:1").tls("/c", "/k"), Input::udp("h:1"));
+    }
+
     #[test]
     fn an_error_names_the_value_and_what_is_accepted() {
-        for text in ["", "udp", "udp://", "udp://host", "udp://:5", "udp://h:70000", "unix://x", "http://h:1"]
+        for text in
+            ["", "udp", "udp://", "udp://host", "udp://:5", "udp://h:70000", "unix://x", "gopher://h:1"]
         {
             let error = text.parse::<Input>().expect_err(text).to_string();
             assert_eq!(error, format!("{text:?}: accepted is {}", Input::ACCEPTED));

@@ -121,10 +121,12 @@ pub struct Counters {
     pub bytes: u64,
     /// Frames that were no message, by reason; only reasons that occurred.
     pub malformed: BTreeMap<MalformedReason, u64>,
-    /// Messages by type. Beyond 1,000 types, and for types over 100 bytes, the name is `(other)`.
+    /// Messages by type, duplicates not among them. Beyond 1,000 types, and for types over 100 bytes, the name is `(other)`.
     pub types: BTreeMap<String, u64>,
     /// Messages that no route matched.
     pub unrouted: u64,
+    /// Messages whose `message_id` came before: a client sent them again. They went no further.
+    pub duplicates: u64,
     /// Input by input, in the order of the configuration.
     pub inputs: Vec<InputCounters>,
     /// Output by output, in the order of the configuration. Routes to the same place share one.
@@ -156,6 +158,10 @@ pub struct InputCounters {
     pub open: u64,
     /// Connections turned away because there were too many, or no thread could be had.
     pub refused: u64,
+    /// HTTP requests that were answered 503, because an output was full or slow: their clients have them still.
+    pub busy: u64,
+    /// HTTP requests that were answered with another refusal than 503; what was no message in them is in `malformed` too.
+    pub bad_requests: u64,
     /// Failures of the socket itself: reads, accepts (no file descriptor left), resets.
     pub errors: u64,
 }
@@ -188,6 +194,9 @@ impl fmt::Display for Counters {
         }
         writeln!(formatter, "malformed  {}", Malformed(&self.malformed))?;
         write!(formatter, "unrouted   {}", self.unrouted)?;
+        if self.duplicates > 0 {
+            write!(formatter, "\nduplicates {}", self.duplicates)?;
+        }
         for input in &self.inputs {
             write!(formatter, "\ninput      {input}")?;
         }
@@ -208,6 +217,8 @@ impl fmt::Display for InputCounters {
             ("connections", self.connections),
             ("open", self.open),
             ("refused", self.refused),
+            ("busy", self.busy),
+            ("bad requests", self.bad_requests),
             ("errors", self.errors),
         ];
         write_nonzero(formatter, &rest)
@@ -258,6 +269,8 @@ pub(super) struct InputState {
     pub(super) connections: AtomicU64,
     pub(super) open: AtomicU64,
     pub(super) refused: AtomicU64,
+    pub(super) busy: AtomicU64,
+    pub(super) bad_requests: AtomicU64,
     pub(super) errors: AtomicU64,
 }
 
@@ -283,6 +296,8 @@ impl InputState {
             connections: self.connections.load(Relaxed),
             open: self.open.load(Relaxed),
             refused: self.refused.load(Relaxed),
+            busy: self.busy.load(Relaxed),
+            bad_requests: self.bad_requests.load(Relaxed),
             errors: self.errors.load(Relaxed),
         }
     }

@@ -1,16 +1,23 @@
 //! From frames to queues, on the thread of the input. In: the frames of one connection or socket. Out: messages in
 //! the queues of the outputs whose routes match.
 //!
-//! Lost here: frames that are no message (`malformed`), messages that no route matches (`unrouted`).
+//! Lost here: frames that are no message (`malformed`), messages that came before (`duplicates`), messages that no route
+//! matches (`unrouted`).
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::Arc;
+#[cfg(feature = "http")]
+use std::time::Instant;
+
+use serde_json::Value;
 
 use super::counters::{add, InputState, MalformedReason, TypeCounters};
 use super::decode::decode;
+use super::duplicates::Seen;
 use super::matcher::Matcher;
 use super::output::{Batch, Queue};
+use crate::delivery::encode::ids;
 use crate::delivery::framing::Frame;
 use crate::Message;
 
@@ -22,9 +29,62 @@ pub(super) struct Dispatch {
     pub(super) outputs: Vec<(Vec<Matcher>, Queue)>,
     pub(super) types: TypeCounters,
     pub(super) unrouted: AtomicU64,
+    pub(super) seen: Seen,
+    pub(super) duplicates: AtomicU64,
 }
 
+/// Why the messages of a request were not taken: none of them were, or they were not written in time.
+#[cfg(feature = "http")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Busy;
+
 impl Dispatch {
+    /// Takes all messages, each with its length on the wire, or none, and waits until the outputs have written them.
+    #[cfg(feature = "http")]
+    fn deliver(&self, messages: &[&(Message, usize)], deadline: Instant) -> Result<(), Busy> {
+        let mut batches: Vec<_> = self.outputs.iter().map(|_| Batch::default()).collect();
+        for (message, bytes) in messages {
+            for ((matchers, queue), batch) in self.outputs.iter().zip(&mut batches) {
+                if matchers.iter().any(|matcher| matcher.matches(message)) {
+                    queue.collect(batch, message, *bytes);
+                }
+            }
+        }
+        let parcels = self.outputs.iter().map(|(_, queue)| queue).zip(batches);
+        let parcels: Vec<_> = parcels.filter(|(_, batch)| !batch.is_empty()).collect();
+        let fitting = parcels.iter().take_while(|(queue, batch)| queue.reserve(batch)).count();
+        if fitting < parcels.len() {
+            parcels[..fitting].iter().for_each(|(queue, batch)| queue.release(batch));
+            return Err(Busy);
+        }
+        let (done, all_done) = crossbeam_channel::bounded(parcels.len());
+        let count = parcels.len();
+        let taken =
+            parcels.into_iter().filter_map(|(queue, batch)| queue.commit(batch, done.clone()).then_some(()));
+        if taken.count() < count {
+            return Err(Busy);
+        }
+        (0..count).try_for_each(|_| all_done.recv_deadline(deadline)).map_err(|_| Busy)
+    }
+
+    #[cfg(feature = "http")]
+    fn is_routed(&self, message: &Message) -> bool {
+        self.outputs.iter().any(|(matchers, _)| matchers.iter().any(|matcher| matcher.matches(message)))
+    }
+
+    /// Whether the message says who it is, and that one was taken before.
+    #[cfg(feature = "http")]
+    fn came_before(&self, message: &Message) -> bool {
+        let id = message.fields.get(ids::FIELD).and_then(Value::as_str);
+        id.is_some_and(|id| self.seen.knows(id))
+    }
+
+    /// Whether the message says who it is, and that one came before.
+    fn is_duplicate(&self, message: &Message) -> bool {
+        let id = message.fields.get(ids::FIELD).and_then(Value::as_str);
+        id.is_some_and(|id| self.seen.is_duplicate(id))
+    }
+
     fn route(&self, message: &Message, bytes: usize, batches: &mut [Batch]) {
         let mut routed = false;
         for ((matchers, queue), batch) in self.outputs.iter().zip(batches) {
@@ -74,6 +134,25 @@ impl Intake {
         }
     }
 
+    /// Takes all messages of a request, each with its length on the wire, or none: then its client has them still.
+    #[cfg(feature = "http")]
+    pub(super) fn request(&mut self, messages: &[(Message, usize)], deadline: Instant) -> Result<(), Busy> {
+        let new: Vec<_> =
+            messages.iter().filter(|(message, _)| !self.dispatch.came_before(message)).collect();
+        self.dispatch.deliver(&new, deadline)?;
+        add(&self.input.received, messages.len() as u64);
+        add(&self.dispatch.duplicates, (messages.len() - new.len()) as u64);
+        for (message, _) in new {
+            // Known only from here on: what is refused now is not a duplicate when it comes again.
+            self.dispatch.is_duplicate(message);
+            self.count_type(&message.r#type);
+            if !self.dispatch.is_routed(message) {
+                add(&self.dispatch.unrouted, 1);
+            }
+        }
+        Ok(())
+    }
+
     /// Hands over what was read. Called before every wait for more, so that nothing waits for the next message.
     pub(super) fn hand_over(&mut self) {
         for ((_, queue), batch) in self.dispatch.outputs.iter().zip(&mut self.batches) {
@@ -83,6 +162,9 @@ impl Intake {
 
     fn message(&mut self, message: Message, bytes: usize) {
         add(&self.input.received, 1);
+        if self.dispatch.is_duplicate(&message) {
+            return add(&self.dispatch.duplicates, 1);
+        }
         self.count_type(&message.r#type);
         self.dispatch.route(&message, bytes, &mut self.batches);
     }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read};
-use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 #[cfg(unix)]
 use std::os::fd::AsFd;
 #[cfg(unix)]
@@ -19,9 +19,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::config::{Address, Input};
+use super::connection::{Listener, Plain, Stream};
 use super::counters::{add, InputState};
 use super::dispatch::{Dispatch, Intake};
+#[cfg(feature = "http")]
+use super::http;
 use super::stop::Stop;
+#[cfg(feature = "tls")]
+use super::tls;
 use super::{lock, spawn, RouterError};
 use crate::delivery::framing::{FrameError, Splitter};
 
@@ -40,12 +45,16 @@ const ERROR_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Bound {
     socket: Socket,
     input: Input,
+    #[cfg(feature = "tls")]
+    tls: Option<tls::Identity>,
     pub(super) state: Arc<InputState>,
 }
 
 enum Socket {
     Udp(UdpSocket),
     Tcp(TcpListener),
+    #[cfg(feature = "http")]
+    Http(TcpListener),
     #[cfg(unix)]
     Unix(UnixListener, SocketFile),
     #[cfg(unix)]
@@ -54,15 +63,27 @@ enum Socket {
 
 /// Opens the input's socket; the error names the input.
 pub(super) fn bind(input: Input) -> Result<Bound, RouterError> {
-    match open(&input.address) {
-        Ok((socket, address)) => Ok(Bound { socket, input, state: Arc::new(InputState::new(address)) }),
-        Err(source) => Err(RouterError::Input { input: input.to_string(), source }),
-    }
+    let failed = |source| RouterError::Input { input: input.to_string(), source };
+    #[cfg(feature = "tls")]
+    let tls = input
+        .tls
+        .as_ref()
+        .map(|files| tls::Identity::read(files, input.idle_deadline))
+        .transpose()
+        .map_err(failed)?;
+    let (socket, address) = open(&input).map_err(failed)?;
+    Ok(Bound {
+        socket,
+        input,
+        #[cfg(feature = "tls")]
+        tls,
+        state: Arc::new(InputState::new(address)),
+    })
 }
 
 /// The socket, and its address as a client's URL.
-fn open(address: &Address) -> io::Result<(Socket, String)> {
-    match address {
+fn open(input: &Input) -> io::Result<(Socket, String)> {
+    match &input.address {
         Address::Udp(address) => {
             let socket = UdpSocket::bind(address.as_str())?;
             socket.set_nonblocking(true)?;
@@ -72,10 +93,13 @@ fn open(address: &Address) -> io::Result<(Socket, String)> {
             Ok((Socket::Udp(socket), url))
         }
         Address::Tcp(address) => {
-            let listener = TcpListener::bind(address.as_str())?;
-            listener.set_nonblocking(true)?;
-            let url = format!("tcp://{}", listener.local_addr()?);
-            Ok((Socket::Tcp(listener), url))
+            let (listener, address) = listen(address)?;
+            Ok((Socket::Tcp(listener), format!("{}://{address}", input.scheme("tcp", "tls"))))
+        }
+        #[cfg(feature = "http")]
+        Address::Http(address) => {
+            let (listener, address) = listen(address)?;
+            Ok((Socket::Http(listener), format!("{}://{address}", input.scheme("http", "https"))))
         }
         #[cfg(unix)]
         Address::Unix(path) => {
@@ -97,6 +121,13 @@ fn open(address: &Address) -> io::Result<(Socket, String)> {
             Err(io::Error::new(ErrorKind::Unsupported, "Unix sockets are not available here"))
         }
     }
+}
+
+fn listen(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
 }
 
 #[cfg(unix)]
@@ -155,16 +186,23 @@ impl Bound {
         connections: &Arc<Connections>,
         stop: &Arc<Stop>,
     ) -> io::Result<JoinHandle<()>> {
-        let Bound { socket, input, state } = self;
+        let Bound { socket, input, state, .. } = self;
         let intake = Intake::new(Arc::clone(dispatch), state);
         let stop = Arc::clone(stop);
-        let server =
-            Server { connections: Arc::clone(connections), stop: Arc::clone(&stop), input: input.clone() };
+        let server = Server {
+            connections: Arc::clone(connections),
+            stop: Arc::clone(&stop),
+            input: input.clone(),
+            #[cfg(feature = "tls")]
+            tls: self.tls,
+        };
         match socket {
             Socket::Udp(socket) => {
                 spawn("metlog-udp", move || read_datagrams(&socket, intake, &stop, input.max_message_bytes))
             }
             Socket::Tcp(listener) => spawn("metlog-tcp", move || server.accept(&listener, &intake)),
+            #[cfg(feature = "http")]
+            Socket::Http(listener) => spawn("metlog-http", move || server.accept(&listener, &intake)),
             #[cfg(unix)]
             Socket::Unix(listener, file) => spawn("metlog-unix", move || {
                 let _remove_at_end = file;
@@ -228,56 +266,13 @@ fn read_datagrams(socket: &impl Datagrams, mut intake: Intake, stop: &Stop, max_
     }
 }
 
-/// A listening socket, whatever its family.
-trait Listener: super::stop::Waitable {
-    fn accept_one(&self) -> io::Result<Arc<dyn Stream>>;
-}
-
-/// An accepted connection, whatever its family. Shared, not cloned: a clone would cost a second descriptor.
-trait Stream: Send + Sync {
-    /// Blocking, and waiting for `idle` at most.
-    fn prepare(&self, idle: Option<Duration>) -> io::Result<()>;
-    fn read_some(&self, buffer: &mut [u8]) -> io::Result<usize>;
-    /// Ends the reading from another thread.
-    fn close(&self);
-}
-
-macro_rules! stream {
-    ($listener:ty, $stream:ty) => {
-        impl Listener for $listener {
-            fn accept_one(&self) -> io::Result<Arc<dyn Stream>> {
-                Ok(Arc::new(self.accept()?.0))
-            }
-        }
-
-        impl Stream for $stream {
-            fn prepare(&self, idle: Option<Duration>) -> io::Result<()> {
-                self.set_nonblocking(false)?;
-                self.set_read_timeout(idle)
-            }
-
-            fn read_some(&self, buffer: &mut [u8]) -> io::Result<usize> {
-                let mut stream = self;
-                stream.read(buffer)
-            }
-
-            fn close(&self) {
-                // Fails when the client was faster.
-                let _ = self.shutdown(Shutdown::Both);
-            }
-        }
-    };
-}
-
-stream!(TcpListener, TcpStream);
-#[cfg(unix)]
-stream!(UnixListener, UnixStream);
-
 /// What a listener's thread needs.
 struct Server {
     connections: Arc<Connections>,
     stop: Arc<Stop>,
     input: Input,
+    #[cfg(feature = "tls")]
+    tls: Option<tls::Identity>,
 }
 
 impl Server {
@@ -301,31 +296,79 @@ impl Server {
     fn admit(&self, stream: Arc<dyn Stream>, intake: &Intake) {
         add(&intake.input.connections, 1);
         let full = intake.input.open.load(Relaxed) >= self.input.max_connections as u64;
+        if full {
+            self.turn_away(&*stream);
+        }
         if full || self.serve(stream, intake.another()).is_err() {
             // The stream is dropped, that is closed: the client learns of it at once.
             add(&intake.input.refused, 1);
         }
     }
 
+    /// Tells a client that nobody has time for it, if there is a way to.
+    fn turn_away(&self, stream: &dyn Stream) {
+        #[cfg(feature = "http")]
+        if matches!(self.input.address, Address::Http(_)) && self.input.scheme("http", "https") == "http" {
+            // A fresh connection has room for so little, and who has gone needs no answer.
+            let _ = stream.write_some(http::NO_ROOM);
+        }
+        let _ = stream;
+    }
+
     fn serve(&self, stream: Arc<dyn Stream>, intake: Intake) -> io::Result<()> {
         stream.prepare(self.input.idle_deadline)?;
         let entry = self.connections.enter(Arc::clone(&stream), Arc::clone(&intake.input));
-        let (stop, max_message_bytes) = (Arc::clone(&self.stop), self.input.max_message_bytes);
+        let (stop, input) = (Arc::clone(&self.stop), self.input.clone());
+        #[cfg(feature = "tls")]
+        let tls = self.tls.clone();
         spawn("metlog-client", move || {
             // Dropped after the reading has ended and everything was handed over.
             let _leave_at_end = entry;
-            read_stream(&*stream, intake, &stop, max_message_bytes);
+            let mut plain = Plain::over(stream);
+            #[cfg(feature = "tls")]
+            if let Some(tls) = tls {
+                return match tls.accept(plain) {
+                    Ok(mut encrypted) => {
+                        talk(&mut encrypted, intake, &stop, &input);
+                        // A client that has ended first may have gone already.
+                        encrypted.conn.send_close_notify();
+                        let _ = io::Write::flush(&mut encrypted);
+                    }
+                    Err(_) => add(&intake.input.errors, 1),
+                };
+            }
+            talk(&mut plain, intake, &stop, &input);
         })
         .map(drop)
     }
 }
 
+/// What a client may be talked to with.
+#[cfg(feature = "http")]
+use http::Conversation;
+#[cfg(not(feature = "http"))]
+use Read as Conversation;
+
+/// Serves one connection in the way of its input.
+fn talk(stream: &mut impl Conversation, intake: Intake, stop: &Stop, input: &Input) {
+    #[cfg(feature = "http")]
+    if matches!(input.address, Address::Http(_)) {
+        let limits = http::Limits {
+            body_bytes: input.max_body_bytes,
+            message_bytes: input.max_message_bytes,
+            idle: input.idle_deadline.unwrap_or(Duration::from_secs(86_400)),
+        };
+        return http::serve(stream, intake, stop, limits);
+    }
+    read_stream(stream, intake, stop, input.max_message_bytes);
+}
+
 /// Reads one connection to its end, or to the deadline of a shutdown.
-fn read_stream(stream: &dyn Stream, mut intake: Intake, stop: &Stop, max_message_bytes: usize) {
+fn read_stream(stream: &mut impl Read, mut intake: Intake, stop: &Stop, max_message_bytes: usize) {
     let mut splitter = Splitter::new(max_message_bytes);
     let mut buffer = vec![0; READ_BYTES];
     while !stop.is_overdue() {
-        match stream.read_some(&mut buffer) {
+        match stream.read(&mut buffer) {
             Ok(0) => break,
             Ok(length) => {
                 intake.read(length);

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! udp, unixgram ───────────── datagram ─┐                 ┌─ queue ─ console
-//! tcp, unix ── connection ── splitter ──┴ decode ─ routes ┼─ queue ─ file
+//! tcp, unix ── connection ── splitter ──┤ decode ─ routes ┼─ queue ─ file
+//! http ─────── connection ── lines ─────┘                 │
 //!                                                         └─ queue ─ function
 //!   one thread for each socket and connection               one thread for each output
 //! ```
@@ -30,13 +31,19 @@
 #[cfg(feature = "ring")]
 mod adopt;
 mod config;
+mod connection;
 mod counters;
 mod decode;
 mod dispatch;
+mod duplicates;
+#[cfg(feature = "http")]
+mod http;
 mod input;
 mod matcher;
 mod output;
 mod stop;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::fmt;
 use std::io;
@@ -55,6 +62,7 @@ pub use output::{Capture, Color, Output};
 
 use counters::{InputState, TypeCounters};
 use dispatch::Dispatch;
+use duplicates::Seen;
 use input::{Bound, Connections};
 use output::{Queue, Running};
 use stop::Stop;
@@ -94,6 +102,8 @@ impl Router {
                 outputs,
                 types: TypeCounters::default(),
                 unrouted: AtomicU64::new(0),
+                seen: Seen::default(),
+                duplicates: AtomicU64::new(0),
             }),
             inputs: bound.iter().map(|bound| Arc::clone(&bound.state)).collect(),
             connections: Arc::default(),
@@ -130,6 +140,7 @@ impl Router {
             malformed,
             types: self.dispatch.types.counters(),
             unrouted: self.dispatch.unrouted.load(Relaxed),
+            duplicates: self.dispatch.duplicates.load(Relaxed),
             inputs,
             outputs: self.dispatch.outputs.iter().map(|(_, queue)| queue.state.counters()).collect(),
         }

@@ -18,6 +18,7 @@ use crate::capture::envelope::{self, Overrides};
 use crate::capture::record::{EntryIter, Kind, Name, Part, Record, Texts, Value};
 use crate::message::ENVELOPE_VERSION;
 
+use super::ids::{Ids, FIELD};
 use super::names::{own, Names, Taken, OWN};
 use super::text::{self, Timestamps};
 use super::{Origin, SpanContext, Style};
@@ -58,6 +59,7 @@ pub(crate) struct JsonEncoder {
     last: (u64, usize),
     /// Indices of the spans of the record at hand, innermost first.
     spans: Vec<usize>,
+    ids: Option<Ids>,
     /// Something of the record at hand was cut.
     is_cut: bool,
     /// From the type to the payload's opening quote, of an `oldstyle` message, by severity.
@@ -129,6 +131,7 @@ impl JsonEncoder {
             indices: HashMap::new(),
             last: (0, 0),
             spans: Vec::new(),
+            ids: style.message_ids.then(|| Ids::new(style.process_id)),
             is_cut: false,
             heads,
             tail,
@@ -153,8 +156,8 @@ impl JsonEncoder {
             self.clock.refresh();
         }
         if self.names.is_full() {
-            let source = std::mem::take(&mut self.source);
-            *self = JsonEncoder { source, clock: self.clock, ..JsonEncoder::new(self.style.clone()) };
+            let (source, ids) = (std::mem::take(&mut self.source), self.ids.take());
+            *self = JsonEncoder { source, ids, clock: self.clock, ..JsonEncoder::new(self.style.clone()) };
         }
     }
 
@@ -189,6 +192,11 @@ impl JsonEncoder {
         out.extend_from_slice(&head(message_type, &self.style.logger, severity));
         text::escape(payload.as_bytes(), out);
         out.extend_from_slice(b"\",\"fields\":{");
+        if let Some(ids) = &mut self.ids {
+            out.extend_from_slice(&key(FIELD.as_bytes()));
+            ids.write(out);
+            out.push(b',');
+        }
         out.extend_from_slice(fields.strip_suffix(b",").unwrap_or(fields));
         out.extend_from_slice(&self.tail);
     }
@@ -251,13 +259,18 @@ impl JsonEncoder {
     /// Begins the fields of a message: a writer for them, and what it needs. A message that was cut says so first.
     #[inline]
     fn begin_fields(&mut self, out: &mut Vec<u8>) -> (Fields<'_>, &[Prepared], &[usize], &Style) {
-        let JsonEncoder { names, taken, prepared, spans, style, is_cut, .. } = self;
+        let JsonEncoder { names, taken, prepared, spans, style, ids, is_cut, .. } = self;
         taken.begin();
         let mut fields = Fields { names, taken, style };
         out.extend_from_slice(b"\",\"fields\":{");
         if *is_cut {
             fields.own_key(own::TRUNCATED, out);
             out.extend_from_slice(b"true,");
+        }
+        if let Some(ids) = ids {
+            fields.own_key(own::MESSAGE_ID, out);
+            ids.write(out);
+            out.push(b',');
         }
         (fields, prepared, spans, style)
     }

@@ -56,7 +56,7 @@ fn is_number(payload: &str) -> bool {
 /// The same for the largest field: a text is cut, anything else is taken out.
 fn shorten_largest_field(message: &mut Map<String, Value>, excess: usize) -> bool {
     /// Fields a message is not what it says it is without.
-    const KEPT: [&str; 3] = ["truncated", "name", "rate"];
+    const KEPT: [&str; 4] = ["truncated", "name", "rate", super::ids::FIELD];
     let Some(fields) = fields(message) else { return false };
     let sized = fields.iter().filter(|(key, _)| !KEPT.contains(&key.as_str()));
     let Some(largest) =

@@ -3,6 +3,7 @@
 //! In: a record. Out: as many messages as its header says, each complete. A message that is too long for its
 //! destination loses the end of its payload, then of its largest field, and says so; nothing else is lost here.
 
+pub(crate) mod ids;
 pub(crate) mod json;
 pub(crate) mod limit;
 pub(crate) mod names;
@@ -73,4 +74,6 @@ pub(crate) struct Style {
     pub(crate) span_keys: Option<Vec<String>>,
     pub(crate) non_finite: NonFinite,
     pub(crate) whole_milliseconds: bool,
+    /// Whether each message has an id.
+    pub(crate) message_ids: bool,
 }

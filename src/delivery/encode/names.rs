@@ -9,7 +9,7 @@ use std::collections::HashMap;
 const MOST_NAMES: usize = 16 * 1024;
 
 /// Names this crate writes itself; their numbers are their places in here.
-pub(crate) const OWN: [&str; 14] = [
+pub(crate) const OWN: [&str; 15] = [
     "target",
     "module",
     "file",
@@ -23,6 +23,7 @@ pub(crate) const OWN: [&str; 14] = [
     "busy_ms",
     "idle_ms",
     "truncated",
+    super::ids::FIELD,
     "message",
 ];
 
@@ -41,6 +42,7 @@ pub(crate) mod own {
     pub(crate) const BUSY: u32 = 10;
     pub(crate) const IDLE: u32 = 11;
     pub(crate) const TRUNCATED: u32 = 12;
+    pub(crate) const MESSAGE_ID: u32 = 13;
 }
 
 /// The table of names.
@@ -130,6 +132,7 @@ mod tests {
             (own::BUSY, "busy_ms"),
             (own::IDLE, "idle_ms"),
             (own::TRUNCATED, "truncated"),
+            (own::MESSAGE_ID, "message_id"),
         ];
         for (number, name) in numbers {
             assert_eq!(names.number(name.as_bytes()), number);

@@ -7,6 +7,8 @@ pub(crate) mod capture;
 mod cursor;
 mod datagram;
 mod file;
+#[cfg(feature = "http")]
+mod http;
 mod resolve;
 #[cfg(target_os = "linux")]
 mod segments;
@@ -16,6 +18,10 @@ mod stream;
 #[cfg(test)]
 mod support;
 mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "tls")]
+mod trust;
 mod udp;
 mod unconfirmed;
 #[cfg(unix)]
@@ -24,7 +30,7 @@ mod unix;
 use std::io;
 use std::time::Instant;
 
-use super::address::Address;
+use super::address::{Address, AddressError};
 use super::batch::Batch;
 use super::framing::Framing;
 
@@ -79,8 +85,11 @@ impl Default for Limits {
 
 impl Address {
     /// What moves bytes there; none for `off`. Nothing is connected or opened before there is something to send.
-    pub(crate) fn open(&self, limits: Limits) -> Option<Box<dyn Transport>> {
-        Some(match self {
+    ///
+    /// # Errors
+    /// A file or a variable that the address names is not what it should be.
+    pub(crate) fn open(&self, limits: Limits) -> Result<Option<Box<dyn Transport>>, AddressError> {
+        Ok(Some(match self {
             Address::Udp { host, port } => Box::new(udp::Udp::to(host, *port, limits.max_datagram_bytes)),
             Address::Tcp { host, port, framing } => Box::new(tcp::Tcp::to(host, *port, *framing)),
             #[cfg(unix)]
@@ -91,12 +100,23 @@ impl Address {
             }
             // Nobody can name one: no text is read as one, and nobody else can build one.
             #[cfg(not(unix))]
-            Address::Unix { .. } | Address::UnixDatagram { .. } => return None,
+            Address::Unix { .. } | Address::UnixDatagram { .. } => return Ok(None),
             Address::Stdout => Box::new(stdio::Stdio::out()),
             Address::Stderr => Box::new(stdio::Stdio::error()),
             Address::File { path } => Box::new(file::LineFile::at(path)),
-            Address::Off => return None,
-        })
+            #[cfg(feature = "http")]
+            Address::Http { options, .. } => Box::new(http::Http::to(self, options)?),
+            #[cfg(not(feature = "http"))]
+            Address::Http { .. } => return Ok(None),
+            #[cfg(feature = "tls")]
+            Address::Tls { host, port, framing, tls } => {
+                Box::new(tls::Tls::to(self, (host, *port), *framing, tls)?)
+            }
+            // Nobody can name one without its feature: no text is read as one, and nobody else can build one.
+            #[cfg(not(feature = "tls"))]
+            Address::Tls { .. } => return Ok(None),
+            Address::Off => return Ok(None),
+        }))
     }
 }
 
@@ -106,7 +126,7 @@ mod tests {
 
     #[test]
     fn every_address_opens_with_its_framing_and_limit_and_off_opens_nothing() {
-        let opened = |address: &str| address.parse::<Address>().unwrap().open(Limits::default());
+        let opened = |address: &str| address.parse::<Address>().unwrap().open(Limits::default()).unwrap();
         let expected = [
             ("udp://router.invalid", Framing::Datagram, 60_000),
             ("tcp://router.invalid", Framing::Newline, usize::MAX),
@@ -115,6 +135,8 @@ mod tests {
             ("unix:///nowhere?framing=octet-count", Framing::OctetCount, usize::MAX),
             #[cfg(unix)]
             ("unixgram:///nowhere", Framing::Datagram, 60_000),
+            #[cfg(feature = "http")]
+            ("http://router.invalid/in", Framing::Newline, usize::MAX),
             ("file:///nowhere/file", Framing::Newline, usize::MAX),
             ("stdout:", Framing::Newline, usize::MAX),
             ("stderr:", Framing::Newline, usize::MAX),

@@ -7,7 +7,7 @@
 //! Lost without notice is what a TCP peer's kernel had acknowledged and the peer had not read when it died.
 
 use std::io::{self, Read, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::super::batch::Batch;
 use super::super::framing::Framing;
@@ -18,10 +18,13 @@ use super::Transport;
 /// Reads of what a peer says, at most so many at a time: no router has anything to say.
 const READS: usize = 16;
 
+/// A peer that has acknowledged nothing for so long, and answered nothing, has lost its power or its network.
+const SILENCE: Duration = Duration::from_secs(8);
+
 /// A connected, non-blocking stream socket.
 pub(super) trait StreamSocket: Waitable + Read + Write + Send + Sized {
     /// Says that nothing more will be written.
-    fn finish(&self) -> io::Result<()>;
+    fn finish(&mut self) -> io::Result<()>;
 
     /// Takes some of `bytes` without waiting, and without raising SIGPIPE.
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -36,6 +39,12 @@ pub(super) trait StreamSocket: Waitable + Read + Write + Send + Sized {
     /// Bytes written that have not arrived yet.
     fn unconfirmed(&self) -> io::Result<usize> {
         unconfirmed::unconfirmed(self)
+    }
+
+    /// Whether nothing has come back for `at_least`, although something should have.
+    fn is_silent(&self, at_least: Duration) -> bool {
+        let _ = at_least;
+        false
     }
 }
 
@@ -54,14 +63,17 @@ pub(super) struct Stream<C: Connect> {
     socket: Option<C::Socket>,
     /// What the connection holds of the batch: bytes written and not confirmed.
     outstanding: usize,
+    /// Since when the same bytes wait for their confirmation.
+    waiting_since: Option<Instant>,
 }
 
 impl<C: Connect> Stream<C> {
     pub(super) fn new(connector: C, framing: Framing) -> Self {
-        Stream { connector, framing, socket: None, outstanding: 0 }
+        Stream { connector, framing, socket: None, outstanding: 0, waiting_since: None }
     }
 
     fn advance(&mut self, batch: &mut Batch, deadline: Instant) -> io::Result<()> {
+        let before = batch.len();
         // A connection that holds something else is left behind: that batch was given up.
         let old = self.socket.take().filter(|_| self.outstanding == batch.unconfirmed_bytes());
         let mut socket = match still_open(old, batch, deadline)? {
@@ -69,6 +81,7 @@ impl<C: Connect> Stream<C> {
             None if batch.is_empty() => return Ok(()),
             None => {
                 batch.rewind();
+                self.waiting_since = None;
                 self.connector.connect(deadline)?
             }
         };
@@ -78,8 +91,22 @@ impl<C: Connect> Stream<C> {
         }
         // An end that is heard here is for the next call: it looks again before it writes.
         confirm(&mut socket, batch)?;
+        self.note_progress(&socket, batch, before)?;
         self.socket = Some(socket);
         outcome
+    }
+
+    /// Gives up a connection at whose other end nobody is any more, which TCP itself does after a quarter of an hour.
+    fn note_progress(&mut self, socket: &C::Socket, batch: &Batch, before: usize) -> io::Result<()> {
+        if batch.unconfirmed_bytes() == 0 || batch.len() < before {
+            self.waiting_since = None;
+            return Ok(());
+        }
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        match since.elapsed() >= SILENCE && socket.is_silent(SILENCE) {
+            true => Err(io::Error::new(io::ErrorKind::NotConnected, "the router does not answer any more")),
+            false => Ok(()),
+        }
     }
 }
 
@@ -118,7 +145,7 @@ fn write(socket: &mut impl StreamSocket, batch: &mut Batch, deadline: Instant) -
         match socket.send(batch.unwritten()) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => batch.wrote(count),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(socket, deadline)?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(socket, batch, deadline)?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(socket::as_down(error)),
         }
@@ -126,12 +153,14 @@ fn write(socket: &mut impl StreamSocket, batch: &mut Batch, deadline: Instant) -
     Ok(())
 }
 
-/// A peer that talks and is never heard stops reading, so it is heard while waiting. Whether it is gone is for the
-/// write to say: one that only stopped talking still reads.
-fn wait(socket: &mut impl StreamSocket, deadline: Instant) -> io::Result<()> {
-    match heard(socket) {
-        Ok(Heard::Nothing | Heard::More) => socket.wait(socket::Ready::Either, deadline),
-        Ok(Heard::End) | Err(_) => socket.wait(socket::Ready::Write, deadline),
+/// While there is no room: settles what has arrived, so that a connection that breaks now does not bring it again. A peer
+/// that talks and is never heard stops reading, so it is heard. An error is told once only, and what
+/// was not confirmed before it never is. Whether one that ended is gone is for the write to say: one that only stopped
+/// talking still reads.
+fn wait(socket: &mut impl StreamSocket, batch: &mut Batch, deadline: Instant) -> io::Result<()> {
+    match confirm(socket, batch)? {
+        Heard::Nothing | Heard::More => socket.wait(socket::Ready::Either, deadline),
+        Heard::End => socket.wait(socket::Ready::Write, deadline),
     }
 }
 

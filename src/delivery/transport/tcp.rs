@@ -10,6 +10,7 @@ use super::super::framing::Framing;
 use super::resolve::Resolver;
 use super::socket;
 use super::stream::{Connect, Stream, StreamSocket};
+use super::unconfirmed;
 
 /// The shortest time an address is given to answer when there are several.
 const SHORTEST_TRY: Duration = Duration::from_millis(1);
@@ -19,13 +20,19 @@ pub(super) type Tcp = Stream<Connector>;
 
 impl Tcp {
     pub(super) fn to(host: &str, port: u16, framing: Framing) -> Self {
-        Stream::new(Connector { resolver: Resolver::new(host, port) }, framing)
+        Stream::new(Connector::to(host, port), framing)
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Connector {
     resolver: Resolver,
+}
+
+impl Connector {
+    pub(super) fn to(host: &str, port: u16) -> Self {
+        Connector { resolver: Resolver::new(host, port) }
+    }
 }
 
 impl Connect for Connector {
@@ -74,7 +81,11 @@ fn keep_alive(stream: &TcpStream) {
 fn keep_alive(_: &TcpStream) {}
 
 impl StreamSocket for TcpStream {
-    fn finish(&self) -> io::Result<()> {
+    fn finish(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
+    }
+
+    fn is_silent(&self, at_least: Duration) -> bool {
+        unconfirmed::is_silent(self, at_least)
     }
 }

@@ -65,7 +65,7 @@ fn connected(path: &Path, _: Instant) -> io::Result<UnixStream> {
 }
 
 impl StreamSocket for UnixStream {
-    fn finish(&self) -> io::Result<()> {
+    fn finish(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
     }
 }

@@ -166,6 +166,7 @@ impl Details {
                 NonFinite::Null => "null",
             },
             "whole_milliseconds": self.style.whole_milliseconds,
+            "message_ids": self.style.message_ids,
         });
         details.to_string().into_bytes()
     }
@@ -193,6 +194,7 @@ impl Details {
                 _ => NonFinite::Text,
             },
             whole_milliseconds: details["whole_milliseconds"].as_bool()?,
+            message_ids: details["message_ids"].as_bool()?,
         };
         Some(Details { style, clock: details["clock"].as_u64()? })
     }

@@ -44,6 +44,7 @@ fn style() -> Style {
         span_keys: Some(vec![String::from("user")]),
         non_finite: NonFinite::Null,
         whole_milliseconds: true,
+        message_ids: true,
     }
 }
 

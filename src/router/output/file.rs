@@ -4,7 +4,7 @@
 //! line of its own when there is room again.
 
 use std::fs::OpenOptions;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
 use super::Writer;
@@ -26,8 +26,23 @@ pub(super) struct File {
 
 impl File {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        Ok(File { file: OpenOptions::new().create(true).append(true).open(path)?, torn: false })
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        Ok(File { file, torn: ends_in_mid_line(path) })
     }
+}
+
+/// Whether somebody was killed in the middle of a line. A file that may not be read, or that is none, counts as whole.
+fn ends_in_mid_line(path: &Path) -> bool {
+    let is_file = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+    let last_byte = || -> io::Result<u8> {
+        let mut file = std::fs::File::open(path)?;
+        let mut byte = [0];
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut byte)?;
+        Ok(byte[0])
+    };
+    // An empty file has no last byte: seeking before its beginning fails.
+    is_file && last_byte().is_ok_and(|byte| byte != b'\n')
 }
 
 impl Writer for File {
@@ -58,6 +73,19 @@ mod tests {
         let text = std::fs::read_to_string(&path).expect("readable");
         std::fs::remove_file(&path).expect("removed");
         assert_eq!(text, "{\"type\": \"cut\n{}\n{}\n");
+    }
+
+    #[test]
+    fn a_line_that_a_killed_router_left_half_written_is_ended_by_the_next_one() {
+        let path = std::env::temp_dir().join(format!("metlog-killed-{}", std::process::id()));
+        for (before, after) in
+            [("{\"type\": \"cut", "{\"type\": \"cut\n{}\n"), ("{}\n", "{}\n{}\n"), ("", "{}\n")]
+        {
+            std::fs::write(&path, before).expect("written");
+            File::open(&path).expect("opens").write(b"{}\n").expect("written");
+            assert_eq!(std::fs::read_to_string(&path).expect("readable"), after);
+        }
+        std::fs::remove_file(&path).expect("removed");
     }
 
     #[cfg(target_os = "linux")]

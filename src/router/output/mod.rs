@@ -219,6 +219,9 @@ pub(super) struct Batch {
     lines: Vec<u8>,
     /// For functions.
     messages: Vec<Message>,
+    /// Told when the output is done with them.
+    #[cfg(feature = "http")]
+    done: Option<Sender<()>>,
 }
 
 /// The way into an output: never waits.
@@ -232,6 +235,13 @@ pub(super) struct Queue {
 impl Queue {
     /// Puts a message that was `bytes` long on the wire into `batch`.
     pub(super) fn add(&self, batch: &mut Batch, message: &Message, bytes: usize) {
+        self.append(batch, message, bytes);
+        if batch.bytes >= BATCH_BYTES {
+            self.hand_over(batch);
+        }
+    }
+
+    fn append(&self, batch: &mut Batch, message: &Message, bytes: usize) {
         batch.count += 1;
         match &self.draw {
             Some(draw) => {
@@ -242,9 +252,6 @@ impl Queue {
                 batch.messages.push(message.clone());
                 batch.bytes += bytes;
             }
-        }
-        if batch.bytes >= BATCH_BYTES {
-            self.hand_over(batch);
         }
     }
 
@@ -267,6 +274,51 @@ impl Queue {
             self.state.accepted.fetch_sub(count, Relaxed);
             add(&self.state.dropped, count);
         }
+    }
+}
+
+/// The way of whole requests: all or nothing, and with word of the end.
+#[cfg(feature = "http")]
+impl Queue {
+    /// Puts a message into `batch` and keeps it there, however many there are.
+    pub(super) fn collect(&self, batch: &mut Batch, message: &Message, bytes: usize) {
+        self.append(batch, message, bytes);
+    }
+
+    /// Takes room for `batch`; whether there was any.
+    pub(super) fn reserve(&self, batch: &Batch) -> bool {
+        let waiting = self.waiting_bytes.fetch_add(batch.bytes, Relaxed);
+        let fits = (waiting == 0 || waiting + batch.bytes <= QUEUE_BYTES) && !self.sender.is_full();
+        if !fits {
+            self.release(batch);
+        }
+        fits
+    }
+
+    /// Gives back what [`reserve`](Queue::reserve) took.
+    pub(super) fn release(&self, batch: &Batch) {
+        self.waiting_bytes.fetch_sub(batch.bytes, Relaxed);
+    }
+
+    /// Hands over a batch that has its room; `done` is told when the output has written it, or failed to. Whether it
+    /// was taken: another input may have been faster. What is not taken is not counted, because its client has it.
+    pub(super) fn commit(&self, mut batch: Batch, done: Sender<()>) -> bool {
+        batch.done = Some(done);
+        let (count, bytes) = (batch.count, batch.bytes);
+        add(&self.state.accepted, count);
+        let taken = self.sender.try_send(batch).is_ok();
+        if !taken {
+            self.waiting_bytes.fetch_sub(bytes, Relaxed);
+            self.state.accepted.fetch_sub(count, Relaxed);
+        }
+        taken
+    }
+}
+
+#[cfg(feature = "http")]
+impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
     }
 }
 
@@ -340,6 +392,11 @@ impl Worker {
             }
         }
         self.waiting_bytes.fetch_sub(batch.bytes, Relaxed);
+        #[cfg(feature = "http")]
+        if let Some(done) = &batch.done {
+            // Whoever asked may have gone.
+            let _ = done.try_send(());
+        }
     }
 }
 

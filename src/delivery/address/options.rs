@@ -1,0 +1,234 @@
+//! The options of an address: what stands after `?`.
+//!
+//! In: `name=value&name=value`. Out: each value under its name, or what is wrong. Nothing can be lost here: an option
+//! that nobody asks for is an error, so that a slip of the finger never goes unnoticed.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{decoded, text_escaped, Parsed};
+use crate::delivery::framing::Framing;
+
+/// What a TLS connection needs from files; see [`Address`](crate::Address). Files are read when the pipeline is built.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct TlsFiles {
+    /// `ca`: the certificates, as PEM, that a receiver's certificate must lead to. Default: those of the system.
+    pub ca: Option<PathBuf>,
+    /// `cert`: this program's own certificate and those that lead to its issuer, as PEM. Default: none is shown.
+    pub cert: Option<PathBuf>,
+    /// `key`: the private key of `cert`, as PEM. Stands with `cert` or not at all.
+    pub key: Option<PathBuf>,
+}
+
+/// How requests are made; see [`Address`](crate::Address).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct HttpOptions {
+    /// `gzip`: whether bodies are compressed. Default: no.
+    pub gzip: bool,
+    /// `content-type`: whether bodies are called `application/json` and not `application/x-ndjson`, which they are.
+    /// Default: no.
+    pub json: bool,
+    /// `batch`: how many bytes of messages a request carries at most, before compression. A longer message goes
+    /// alone. Default: 1,048,576.
+    pub batch_bytes: usize,
+    /// `timeout`: how long a request may take, from connecting to the answer. Default: 30 seconds.
+    pub timeout: Duration,
+    /// `header-file`: a file whose lines are headers of every request, read anew for each. Default: none.
+    pub header_file: Option<PathBuf>,
+    /// `header-env`: an environment variable that holds such lines. Default: none.
+    pub header_variable: Option<String>,
+    /// Of `https`: see [`TlsFiles`].
+    pub tls: TlsFiles,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        HttpOptions {
+            gzip: false,
+            json: false,
+            batch_bytes: 1024 * 1024,
+            timeout: Duration::from_secs(30),
+            header_file: None,
+            header_variable: None,
+            tls: TlsFiles::default(),
+        }
+    }
+}
+
+/// Options that are still to be asked for.
+pub(super) struct Options<'a>(Vec<(&'a str, &'a str)>);
+
+impl<'a> Options<'a> {
+    /// Every option, each once.
+    pub(super) fn read(text: Option<&'a str>) -> Parsed<Self> {
+        let mut options: Vec<(&str, &str)> = Vec::new();
+        for option in text.into_iter().flat_map(|text| text.split('&')) {
+            let (name, value) =
+                option.split_once('=').ok_or_else(|| format!("option {option:?} is not name=value"))?;
+            if options.iter().any(|(known, _)| *known == name) {
+                return Err(format!("option {name:?} stands there twice"));
+            }
+            options.push((name, value));
+        }
+        Ok(Options(options))
+    }
+
+    /// Nothing is left that nobody knows.
+    pub(super) fn finish(self, known: &str) -> Parsed<()> {
+        match self.0.first() {
+            None => Ok(()),
+            Some((name, _)) => Err(format!("option {name:?}, where {known} are known")),
+        }
+    }
+
+    fn take(&mut self, name: &str) -> Option<&'a str> {
+        let place = self.0.iter().position(|(known, _)| *known == name)?;
+        Some(self.0.swap_remove(place).1)
+    }
+
+    pub(super) fn framing(&mut self) -> Parsed<Framing> {
+        match self.take("framing").map(str::parse) {
+            None => Ok(Framing::Newline),
+            Some(Ok(framing @ (Framing::Newline | Framing::OctetCount))) => Ok(framing),
+            Some(_) => Err(String::from("of framing, newline and octet-count are known")),
+        }
+    }
+
+    pub(super) fn tls(&mut self) -> Parsed<TlsFiles> {
+        let tls = TlsFiles { ca: self.file("ca")?, cert: self.file("cert")?, key: self.file("key")? };
+        match tls.cert.is_some() == tls.key.is_some() {
+            true => Ok(tls),
+            false => Err(String::from("of the options cert and key, one stands there without the other")),
+        }
+    }
+
+    pub(super) fn http(&mut self, secure: bool) -> Parsed<HttpOptions> {
+        let default = HttpOptions::default();
+        Ok(HttpOptions {
+            gzip: self.yes_or_no("gzip")?.unwrap_or(default.gzip),
+            json: self.content_type()?.unwrap_or(default.json),
+            batch_bytes: self
+                .number("batch", 1..=1 << 30)?
+                .map_or(default.batch_bytes, |bytes| bytes as usize),
+            timeout: self.number("timeout", 1..=3600)?.map_or(default.timeout, Duration::from_secs),
+            header_file: self.file("header-file")?,
+            header_variable: self.variable("header-env")?,
+            tls: if secure { self.tls()? } else { TlsFiles::default() },
+        })
+    }
+
+    fn yes_or_no(&mut self, name: &str) -> Parsed<Option<bool>> {
+        match self.take(name) {
+            None => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(other) => Err(format!("{name}={other:?}, where true and false are accepted")),
+        }
+    }
+
+    /// Fluent Bit reads bodies of lines, and refuses them by that name.
+    fn content_type(&mut self) -> Parsed<Option<bool>> {
+        match self.take("content-type") {
+            None => Ok(None),
+            Some("ndjson") => Ok(Some(false)),
+            Some("json") => Ok(Some(true)),
+            Some(other) => Err(format!("content-type={other:?}, where ndjson and json are accepted")),
+        }
+    }
+
+    fn number(&mut self, name: &str, range: std::ops::RangeInclusive<u64>) -> Parsed<Option<u64>> {
+        let Some(text) = self.take(name) else { return Ok(None) };
+        let all_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        match text.parse() {
+            Ok(number) if all_digits && range.contains(&number) => Ok(Some(number)),
+            _ => Err(format!(
+                "{name}={text:?}, where a number from {} to {} is accepted",
+                range.start(),
+                range.end()
+            )),
+        }
+    }
+
+    /// An absolute path: the directory that a service is started in is nothing to rely on.
+    fn file(&mut self, name: &str) -> Parsed<Option<PathBuf>> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(path) if path.starts_with('/') && path.len() > 1 => decoded(path).map(Some),
+            Some(path) => Err(format!("{name}={path:?}, where an absolute path is accepted")),
+        }
+    }
+
+    fn variable(&mut self, name: &str) -> Parsed<Option<String>> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        match self.take(name) {
+            None => Ok(None),
+            Some(variable) if !variable.is_empty() && variable.bytes().all(fits) => {
+                Ok(Some(variable.to_owned()))
+            }
+            Some(other) => Err(format!("{name}={other:?}, where the name of a variable is accepted")),
+        }
+    }
+}
+
+/// Writes options so that [`Options::read`] reads them: `?`, and `&` between them.
+pub(super) struct Written<'a, 'b> {
+    formatter: &'a mut fmt::Formatter<'b>,
+    separator: char,
+}
+
+impl<'a, 'b> Written<'a, 'b> {
+    pub(super) fn to(formatter: &'a mut fmt::Formatter<'b>) -> Self {
+        Written { formatter, separator: '?' }
+    }
+
+    fn option(&mut self, name: &str, value: impl fmt::Display) -> fmt::Result {
+        write!(self.formatter, "{}{name}={value}", self.separator)?;
+        self.separator = '&';
+        Ok(())
+    }
+
+    fn file(&mut self, name: &str, path: Option<&PathBuf>) -> fmt::Result {
+        match path {
+            None => Ok(()),
+            Some(path) => self.option(name, text_escaped(path.as_os_str().as_encoded_bytes())),
+        }
+    }
+
+    pub(super) fn framing(&mut self, framing: Framing) -> fmt::Result {
+        match framing {
+            Framing::Newline => Ok(()),
+            other => self.option("framing", other),
+        }
+    }
+
+    pub(super) fn tls(&mut self, tls: &TlsFiles) -> fmt::Result {
+        self.file("ca", tls.ca.as_ref())?;
+        self.file("cert", tls.cert.as_ref())?;
+        self.file("key", tls.key.as_ref())
+    }
+
+    /// What is not the default. A header is never written, only where it comes from.
+    pub(super) fn http(&mut self, options: &HttpOptions) -> fmt::Result {
+        let default = HttpOptions::default();
+        if options.gzip != default.gzip {
+            self.option("gzip", options.gzip)?;
+        }
+        if options.json != default.json {
+            self.option("content-type", "json")?;
+        }
+        if options.batch_bytes != default.batch_bytes {
+            self.option("batch", options.batch_bytes)?;
+        }
+        if options.timeout != default.timeout {
+            self.option("timeout", options.timeout.as_secs())?;
+        }
+        self.file("header-file", options.header_file.as_ref())?;
+        if let Some(variable) = &options.header_variable {
+            self.option("header-env", variable)?;
+        }
+        self.tls(&options.tls)
+    }
+}

@@ -1,0 +1,180 @@
+//! Messages that came before: a client whose connection breaks sends again what nobody has confirmed.
+//!
+//! In: the `message_id` of each message that has one. Out: whether it is new. Lost here: nothing. A message is called a
+//! duplicate only if its very id was seen; one that is too old to be remembered passes.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Clients that are remembered; the one that was heard last the longest ago makes room.
+const MAX_CLIENTS: usize = 1_024;
+/// An id's part before the number may be so long; a sender that invents ids must not fill the memory.
+const MAX_CLIENT_BYTES: usize = 100;
+/// How far back numbers of one client are remembered: more messages than a client sends again. 8 KiB each.
+const NUMBERS: u64 = 64 * 1024;
+
+/// The ids that were seen lately.
+#[derive(Default)]
+pub(super) struct Seen {
+    clients: Mutex<Clients>,
+}
+
+#[derive(Default)]
+struct Clients {
+    by_name: HashMap<String, Window>,
+    /// Counts ids, to tell which client was heard last.
+    now: u64,
+}
+
+/// The newest number of a client, and which of those before it came.
+struct Window {
+    newest: u64,
+    came: Box<[u64]>,
+    heard: u64,
+}
+
+impl Seen {
+    /// Whether `id` was seen before; it is from now on. What is no id of a client of ours never was.
+    pub(super) fn is_duplicate(&self, id: &str) -> bool {
+        parts(id).is_some_and(|(client, number)| self.locked().take(client, number))
+    }
+
+    /// Whether `id` was seen before, without seeing it now: for messages that may still be turned down.
+    #[cfg(feature = "http")]
+    pub(super) fn knows(&self, id: &str) -> bool {
+        let Some((client, number)) = parts(id) else { return false };
+        self.locked().by_name.get(client).is_some_and(|window| window.knows(number))
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Clients> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The client and the number that `id` is made of.
+fn parts(id: &str) -> Option<(&str, u64)> {
+    let (client, number) = id.rsplit_once('-').filter(|(client, _)| client.len() <= MAX_CLIENT_BYTES)?;
+    Some((client, number.parse().ok()?))
+}
+
+impl Clients {
+    fn take(&mut self, client: &str, number: u64) -> bool {
+        self.now += 1;
+        if let Some(window) = self.by_name.get_mut(client) {
+            window.heard = self.now;
+            return window.take(number);
+        }
+        if self.by_name.len() == MAX_CLIENTS {
+            self.forget_one();
+        }
+        let mut window =
+            Window { newest: number, came: vec![0; NUMBERS as usize / 64].into(), heard: self.now };
+        window.take(number);
+        self.by_name.insert(client.to_owned(), window);
+        false
+    }
+
+    #[cold]
+    fn forget_one(&mut self) {
+        let oldest = self.by_name.iter().min_by_key(|(_, window)| window.heard).map(|(name, _)| name.clone());
+        oldest.map(|name| self.by_name.remove(&name));
+    }
+}
+
+impl Window {
+    fn take(&mut self, number: u64) -> bool {
+        if number > self.newest {
+            // What falls out of the window makes place for what comes in.
+            let fresh = (number - self.newest).min(NUMBERS);
+            (0..fresh).for_each(|back| self.set(number - back, false));
+            self.newest = number;
+        }
+        if self.newest - number >= NUMBERS {
+            return false;
+        }
+        let (word, bit) = place(number);
+        let came = self.came[word] & bit != 0;
+        self.set(number, true);
+        came
+    }
+
+    #[cfg(feature = "http")]
+    fn knows(&self, number: u64) -> bool {
+        let (word, bit) = place(number);
+        number <= self.newest && self.newest - number < NUMBERS && self.came[word] & bit != 0
+    }
+
+    fn set(&mut self, number: u64, came: bool) {
+        let (word, bit) = place(number);
+        match came {
+            true => self.came[word] |= bit,
+            false => self.came[word] &= !bit,
+        }
+    }
+}
+
+fn place(number: u64) -> (usize, u64) {
+    let place = number % NUMBERS;
+    ((place / 64) as usize, 1 << (place % 64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_id_is_a_duplicate_and_every_other_is_not() {
+        let seen = Seen::default();
+        for client in ["boot-1-a", "boot-1-b", "boot-2-a"] {
+            for number in [0, 1, 2, 63, 64, 65, 5, 1_000, 999] {
+                #[cfg(feature = "http")]
+                assert!(!seen.knows(&format!("{client}-{number}")), "{client}-{number}");
+                assert!(!seen.is_duplicate(&format!("{client}-{number}")), "{client}-{number}");
+            }
+            for number in [0, 5, 63, 64, 65, 999, 1_000] {
+                #[cfg(feature = "http")]
+                assert!(seen.knows(&format!("{client}-{number}")), "{client}-{number}");
+                assert!(seen.is_duplicate(&format!("{client}-{number}")), "{client}-{number}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_too_old_to_be_known_passes_and_what_took_its_place_is_no_duplicate() {
+        let seen = Seen::default();
+        let id = |number: u64| format!("client-{number}");
+        (0..10).for_each(|number| assert!(!seen.is_duplicate(&id(number))));
+        assert!(!seen.is_duplicate(&id(NUMBERS + 5)));
+        for number in 0..=5 {
+            assert!(!seen.is_duplicate(&id(number)), "{number} is out of sight");
+        }
+        (6..10).for_each(|number| assert!(seen.is_duplicate(&id(number)), "{number} is still in sight"));
+        for number in 10..NUMBERS + 5 {
+            assert!(!seen.is_duplicate(&id(number)), "{number} did not come yet");
+        }
+        assert!(!seen.is_duplicate(&id(u64::MAX)));
+        assert!(seen.is_duplicate(&id(u64::MAX)));
+    }
+
+    #[test]
+    fn what_is_no_id_is_never_a_duplicate() {
+        let seen = Seen::default();
+        let long = format!("{}-1", "x".repeat(101));
+        for id in ["", "-", "7", "a-b", "a--", "a- 1", "a-18446744073709551616", &long] {
+            assert!(!seen.is_duplicate(id) && !seen.is_duplicate(id), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn a_thousand_and_more_clients_are_remembered_and_the_one_heard_last_the_longest_ago_is_forgotten() {
+        let seen = Seen::default();
+        for client in 0..MAX_CLIENTS {
+            assert!(!seen.is_duplicate(&format!("{client}-0")));
+        }
+        assert!(seen.is_duplicate("0-0"));
+        assert!(!seen.is_duplicate("one more-0"));
+        assert!(seen.is_duplicate("0-0") && seen.is_duplicate("one more-0"));
+        assert!(!seen.is_duplicate("1-0"), "it was forgotten");
+        assert_eq!(seen.clients.lock().unwrap().by_name.len(), MAX_CLIENTS);
+    }
+}

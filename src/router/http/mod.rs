@@ -1,0 +1,361 @@
+//! Requests whose bodies are messages, one a line. In: a connection. Out: messages in the queues of the outputs, and
+//! an answer to each request.
+//!
+//! | answer | when |
+//! |---|---|
+//! | 200 | every message of the body has been written by every output that it is for, or is counted there as `failed` |
+//! | 400 | not HTTP, or a line of the body is no message: the answer names the first; none of the body is taken |
+//! | 405, 411, 415, 431, 501 | not a POST with a body that is understood |
+//! | 408 | the request took too long to arrive |
+//! | 413 | the body, unpacked, or one of its lines is too long |
+//! | 503 | a queue is full, or an output has not written the messages within 5 s, or there are too many connections |
+//!
+//! Nothing is lost here without an answer that says so to the client, which has the messages still. After a 503 that
+//! was given because an output was slow, messages may be written twice.
+
+mod request;
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
+
+use flate2::read::MultiGzDecoder;
+
+use super::counters::{add, MalformedReason};
+use super::decode::decode;
+use super::dispatch::Intake;
+use super::stop::Stop;
+use crate::Message;
+use request::{Head, Length, Refusal, MAX_HEAD_BYTES};
+
+/// What one read takes at most.
+const READ_BYTES: usize = 64 * 1024;
+/// How long a read waits before it is asked again whether the router ends.
+const SLICE: Duration = Duration::from_millis(100);
+/// How long an idle connection is looked at once more before a router that ends closes it.
+const LAST_LOOK: Duration = Duration::from_millis(1);
+/// How long a head may take from its first byte.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// How long a body may take.
+const BODY_TIME: Duration = Duration::from_secs(60);
+/// How long an answer waits for the outputs.
+const WRITE_TIME: Duration = Duration::from_secs(5);
+/// How much of a body that is too long is read and thrown away, so that its client gets to read the answer.
+const DISCARDED_BYTES: u64 = 64 * 1024 * 1024;
+/// The longest line between two chunks, with their extensions.
+const MAX_CHUNK_LINE: usize = 1024;
+
+/// What is told to a client that there is no room for.
+pub(super) const NO_ROOM: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\
+    Connection: close\r\n\r\n";
+
+/// A connection that can be read, written, and waited for as long as one likes.
+pub(super) trait Conversation: Read + Write {
+    /// How long the next read or write may wait.
+    fn set_patience(&mut self, patience: Duration) -> io::Result<()>;
+}
+
+/// What a request may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) body_bytes: usize,
+    pub(super) message_bytes: usize,
+    /// How long a connection may wait for its next request.
+    pub(super) idle: Duration,
+}
+
+/// Why a connection ends.
+#[derive(Debug)]
+enum End {
+    /// Nothing is owed to anyone.
+    Quiet,
+    /// The client is told, and then it ends.
+    Refused(Refusal),
+    Broken,
+}
+
+impl From<Refusal> for End {
+    fn from(refusal: Refusal) -> Self {
+        End::Refused(refusal)
+    }
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> Self {
+        End::Broken
+    }
+}
+
+/// Serves one connection to its end.
+pub(super) fn serve(conversation: &mut dyn Conversation, mut intake: Intake, stop: &Stop, limits: Limits) {
+    let mut client = Client { conversation, stop, unread: Vec::new(), bytes: 0 };
+    loop {
+        let outcome = client.request(&mut intake, limits);
+        intake.read(std::mem::take(&mut client.bytes));
+        match outcome {
+            Ok(true) => {}
+            Ok(false) | Err(End::Quiet) => return,
+            Err(End::Refused(refusal)) => {
+                add(&intake.input.bad_requests, 1);
+                let _ = client.answer(refusal.status, &refusal.text, true);
+                return client.linger();
+            }
+            Err(End::Broken) => return add(&intake.input.errors, 1),
+        }
+    }
+}
+
+struct Client<'a> {
+    conversation: &'a mut dyn Conversation,
+    stop: &'a Stop,
+    /// What was read and not yet used.
+    unread: Vec<u8>,
+    /// Bytes read since they were counted.
+    bytes: usize,
+}
+
+impl Client<'_> {
+    /// One request and its answer; whether another may follow.
+    fn request(&mut self, intake: &mut Intake, limits: Limits) -> Result<bool, End> {
+        let head = self.head(limits.idle)?;
+        let goes_on = !head.last && !self.stop.is_requested();
+        match self.body(&head, limits).and_then(|body| Ok(self.take(&body, intake, limits)?)) {
+            Ok(true) => self.answer("200 OK", "", !goes_on)?,
+            Ok(false) => {
+                add(&intake.input.busy, 1);
+                self.answer(
+                    "503 Service Unavailable\r\nRetry-After: 1",
+                    "an output is full or slow",
+                    !goes_on,
+                )?;
+            }
+            Err(End::Refused(refusal)) if !refusal.closes => {
+                add(&intake.input.bad_requests, 1);
+                self.answer(refusal.status, &refusal.text, !goes_on)?;
+            }
+            Err(end) => return Err(end),
+        }
+        Ok(goes_on)
+    }
+
+    fn head(&mut self, idle: Duration) -> Result<Head, End> {
+        let mut deadline = Instant::now() + idle;
+        let mut has_begun = false;
+        loop {
+            if !has_begun && !self.unread.is_empty() {
+                has_begun = true;
+                deadline = Instant::now() + HEAD_TIME;
+            }
+            if let Some((head, length)) = request::parse(&self.unread)? {
+                self.unread.drain(..length);
+                return Ok(head);
+            }
+            match self.fill(deadline, !has_begun) {
+                Err(End::Refused(_)) | Err(End::Broken) if !has_begun => return Err(End::Quiet),
+                outcome => outcome?,
+            }
+        }
+    }
+
+    /// The body, unpacked.
+    fn body(&mut self, head: &Head, limits: Limits) -> Result<Vec<u8>, End> {
+        if !head.post {
+            return Err(Refusal::last("405 Method Not Allowed\r\nAllow: POST", "POST is accepted").into());
+        }
+        if head.waits {
+            let too_long = matches!(head.length, Length::Bytes(length) if length > limits.body_bytes as u64);
+            if too_long {
+                return Err(Refusal::last("413 Content Too Large", too_long_text(limits.body_bytes)).into());
+            }
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        let deadline = Instant::now() + BODY_TIME;
+        let body = match head.length {
+            Length::Bytes(length) => self.counted(length, limits.body_bytes, deadline)?,
+            Length::Chunked => self.chunked(limits.body_bytes, deadline)?,
+        };
+        match head.gzip {
+            true => Ok(unpacked(&body, limits.body_bytes)?),
+            false => Ok(body),
+        }
+    }
+
+    fn counted(&mut self, length: u64, most: usize, deadline: Instant) -> Result<Vec<u8>, End> {
+        if length > most as u64 {
+            self.discard(length, most, deadline)?;
+            return Err(Refusal::of("413 Content Too Large", too_long_text(most)).into());
+        }
+        let length = length as usize;
+        while self.unread.len() < length {
+            self.fill(deadline, false)?;
+        }
+        let rest = self.unread.split_off(length);
+        Ok(std::mem::replace(&mut self.unread, rest))
+    }
+
+    /// Reads a body that nobody wants: a client that has not sent all of it does not read the answer.
+    fn discard(&mut self, length: u64, most: usize, deadline: Instant) -> Result<(), End> {
+        if length > DISCARDED_BYTES {
+            return Err(Refusal::last("413 Content Too Large", too_long_text(most)).into());
+        }
+        let mut left = length;
+        loop {
+            let here = left.min(self.unread.len() as u64);
+            self.unread.drain(..here as usize);
+            left -= here;
+            if left == 0 {
+                return Ok(());
+            }
+            self.fill(deadline, false)?;
+        }
+    }
+
+    fn chunked(&mut self, most: usize, deadline: Instant) -> Result<Vec<u8>, End> {
+        let bad = || Refusal::last("400 Bad Request", "a chunk that is none");
+        let mut body = Vec::new();
+        loop {
+            let line = self.line(deadline)?;
+            let digits = line.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+            let digits = std::str::from_utf8(digits).unwrap_or_default();
+            if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+            {
+                return Err(bad().into());
+            }
+            let length = usize::from_str_radix(digits, 16).map_err(|_| bad())?;
+            if length == 0 {
+                // What may follow here, and a blank line after it, are of no use.
+                while !self.line(deadline)?.is_empty() {}
+                return Ok(body);
+            }
+            if body.len() + length > most {
+                return Err(Refusal::last("413 Content Too Large", too_long_text(most)).into());
+            }
+            body.append(&mut self.counted(length as u64, most, deadline)?);
+            if !self.line(deadline)?.is_empty() {
+                return Err(bad().into());
+            }
+        }
+    }
+
+    /// The next line, without its end.
+    fn line(&mut self, deadline: Instant) -> Result<Vec<u8>, End> {
+        loop {
+            if let Some(end) = self.unread.iter().position(|&byte| byte == b'\n') {
+                let rest = self.unread.split_off(end + 1);
+                let mut line = std::mem::replace(&mut self.unread, rest);
+                line.truncate(line.strip_suffix(b"\r\n").map_or(end, <[u8]>::len));
+                return Ok(line);
+            }
+            if self.unread.len() > MAX_CHUNK_LINE {
+                return Err(
+                    Refusal::last("400 Bad Request", "a line between chunks that does not end").into()
+                );
+            }
+            self.fill(deadline, false)?;
+        }
+    }
+
+    /// Hands over every message of the body, or none. `false`: not now.
+    fn take(&mut self, body: &[u8], intake: &mut Intake, limits: Limits) -> Result<bool, Refusal> {
+        let messages = messages(body, intake, limits.message_bytes)?;
+        Ok(intake.request(&messages, Instant::now() + WRITE_TIME).is_ok())
+    }
+
+    /// Reads some more. A router that ends waits for a request that has begun, and for no other.
+    fn fill(&mut self, deadline: Instant, is_idle: bool) -> Result<(), End> {
+        let mut space = [0; READ_BYTES];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Refusal::last("408 Request Timeout", "the request took too long").into());
+            }
+            if self.stop.is_overdue() {
+                return Err(End::Quiet);
+            }
+            // Asked before reading: a request that was begun before the stop is then sure to be seen.
+            let is_leaving = is_idle && self.stop.is_requested();
+            self.conversation.set_patience(if is_leaving { LAST_LOOK } else { left.min(SLICE) })?;
+            match self.conversation.read(&mut space) {
+                Ok(0) => return Err(End::Broken),
+                Ok(count) => {
+                    self.bytes += count;
+                    self.unread.extend_from_slice(&space[..count]);
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    if is_leaving {
+                        return Err(End::Quiet);
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn answer(&mut self, status: &str, text: &str, closes: bool) -> Result<(), End> {
+        let connection = if closes { "Connection: close\r\n" } else { "" };
+        let (length, end) = (text.len(), if text.is_empty() { "" } else { "\n" });
+        let length = length + end.len();
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\
+             {connection}\r\n{text}{end}"
+        );
+        self.write(answer.as_bytes())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), End> {
+        self.conversation.set_patience(HEAD_TIME)?;
+        self.conversation.write_all(bytes)?;
+        Ok(self.conversation.flush()?)
+    }
+
+    /// Reads a little of what a refused client still sends: closing at once would take the answer from it.
+    fn linger(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        for _ in 0..MAX_HEAD_BYTES {
+            self.unread.clear();
+            if self.fill(deadline, true).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn too_long_text(most: usize) -> String {
+    format!("a body of up to {most} bytes is accepted")
+}
+
+/// The messages of a body, each with its length; the first line that is none refuses them all.
+fn messages(body: &[u8], intake: &Intake, most: usize) -> Result<Vec<(Message, usize)>, Refusal> {
+    let mut messages = Vec::new();
+    for (index, line) in body.split(|&byte| byte == b'\n').enumerate() {
+        let number = index + 1;
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        if line.len() > most {
+            intake.input.malformed(MalformedReason::TooLong);
+            let text = format!("line {number}: a message of up to {most} bytes is accepted");
+            return Err(Refusal::of("413 Content Too Large", text));
+        }
+        match decode(line) {
+            Ok(message) => messages.push((message, line.len())),
+            Err(error) => {
+                intake.input.malformed(MalformedReason::from(&error));
+                return Err(Refusal::of("400 Bad Request", format!("line {number}: {error}")));
+            }
+        }
+    }
+    Ok(messages)
+}
+
+/// What gzip has packed; no more than may be is ever unpacked.
+fn unpacked(body: &[u8], most: usize) -> Result<Vec<u8>, Refusal> {
+    let mut unpacked = Vec::new();
+    match MultiGzDecoder::new(body).take(most as u64 + 1).read_to_end(&mut unpacked) {
+        Ok(_) if unpacked.len() > most => Err(Refusal::of("413 Content Too Large", too_long_text(most))),
+        Ok(_) => Ok(unpacked),
+        Err(error) => Err(Refusal::of("400 Bad Request", format!("not gzip: {error}"))),
+    }
+}

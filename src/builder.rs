@@ -23,6 +23,8 @@ use crate::delivery::worker::Worker;
 use crate::guard::Guard;
 use crate::message::Severity;
 use crate::pipeline::{Envelope, MessageFilter, Parts, Pipeline};
+#[cfg(feature = "ring")]
+use crate::queue::ring::{self, Ring};
 use crate::queue::{Queue, WhenFull};
 use crate::stats::{Counters, DestinationCounters};
 
@@ -67,6 +69,9 @@ pub mod variables {
     /// `METLOG_CONSOLE`: `true` or `false`; a readable copy of everything on stderr (feature `console`, and
     /// [`init`](crate::init) only). Default `false`.
     pub const CONSOLE: &str = "METLOG_CONSOLE";
+    /// `METLOG_RING`: the crash ring (feature `ring`): `on` for the default directory,
+    /// `/dev/shm/tracing-metlog-UID`, an absolute path for another one, or `off`. Default `off`.
+    pub const RING: &str = "METLOG_RING";
 }
 
 /// The queue's memory: at 150 bytes a record, room for about 55,000 of them.
@@ -126,6 +131,8 @@ pub struct Builder {
     spool: spool::SpoolSettings,
     #[cfg(feature = "console")]
     console: Option<bool>,
+    #[cfg(feature = "ring")]
+    ring: Option<Ring>,
 }
 
 impl Builder {
@@ -160,6 +167,8 @@ impl Builder {
             spool: spool::SpoolSettings::default(),
             #[cfg(feature = "console")]
             console: None,
+            #[cfg(feature = "ring")]
+            ring: None,
         }
     }
 
@@ -409,6 +418,30 @@ impl Builder {
         self.console = Some(wanted);
         self
     }
+
+    /// Keeps the queue in a file in memory that outlives the process, so that every message whose call has returned
+    /// survives `SIGKILL`, `SIGSEGV`, `abort`, `_exit` and the out-of-memory killer. Default: `METLOG_RING`, else
+    /// [`Ring::Off`].
+    ///
+    /// The next start of a program with the same [`logger`](Builder::logger) and the same directory delivers what is
+    /// found there, and so does `metlog-router --adopt DIRECTORY`; messages keep the times, process ids and names they
+    /// were made with. A message that was delivered just before the crash may be delivered again. A call costs the
+    /// same as without.
+    ///
+    /// A directory that cannot be used, or has no room, is no error: a service must start. The queue is in ordinary
+    /// memory then, and a line on stderr says why. Nothing is synced to a disk: what stops the machine also ends the
+    /// ring. See `docs/crash-ring.md`.
+    ///
+    /// ```no_run
+    /// use tracing_metlog::Ring;
+    ///
+    /// let _metlog = tracing_metlog::builder().logger("shop").ring(Ring::Default).init();
+    /// ```
+    #[cfg(feature = "ring")]
+    pub fn ring(mut self, ring: impl Into<Ring>) -> Self {
+        self.ring = Some(ring.into());
+        self
+    }
 }
 
 /// A transport and the address it was made from.
@@ -440,20 +473,29 @@ impl Builder {
         let enabled = !transports.is_empty();
         let message_ids = self.resolve_message_ids()?;
         let counters = Arc::new(Counters::default());
+        let logger = self.logger_or_default();
+        let style = self.style(&logger, message_ids);
         let queue_bytes = if enabled { self.resolve_queue_bytes()? } else { 0 };
-        let (queue, calls) = Queue::new(queue_bytes, self.resolve_when_full()?, Arc::clone(&counters));
+        let when_full = self.resolve_when_full()?;
+        #[cfg(feature = "ring")]
+        let (queue, calls) = match self.resolve_ring()?.directory().filter(|_| enabled) {
+            Some(directory) => ring::queue(&directory, &style, queue_bytes, when_full, &counters),
+            None => Queue::new(queue_bytes, when_full, Arc::clone(&counters)),
+        };
+        #[cfg(not(feature = "ring"))]
+        let (queue, calls) = Queue::new(queue_bytes, when_full, Arc::clone(&counters));
         let queue = Arc::new(queue);
         let parts = Parts {
             queue: Arc::clone(&queue),
             enabled,
-            logger: self.logger_or_default(),
+            logger,
             filters: std::mem::take(&mut self.filters),
             disabled_timers: self.resolve_disabled_timers(),
             flush_timeout: self.resolve_flush_timeout()?,
             panics: self.panics.unwrap_or(panics),
         };
         if enabled {
-            let encoder = JsonEncoder::new(self.style(&parts.logger, message_ids));
+            let encoder = JsonEncoder::new(style);
             let outlets = self.outlets(transports, &counters)?;
             let spool = self.open_spool(&counters)?;
             Worker::start(queue, calls, encoder, outlets, spool).map_err(BuildError::Thread)?;
@@ -571,6 +613,16 @@ impl Builder {
         }
         let parse = |value: &str| parse(value).filter(is_possible);
         from_environment(self.queue_bytes, variables::QUEUE_BYTES, ACCEPTED, parse, DEFAULT_QUEUE_BYTES)
+    }
+
+    #[cfg(feature = "ring")]
+    fn resolve_ring(&self) -> Result<Ring, BuildError> {
+        const ACCEPTED: &str = "on, off or an absolute path";
+        if let Some(Ring::In(path)) = self.ring.as_ref().filter(|ring| !ring.is_possible()) {
+            let (name, value) = ("Builder::ring", path.display().to_string());
+            return Err(BuildError::Variable { name, value, accepted: ACCEPTED });
+        }
+        from_environment(self.ring.clone(), variables::RING, ACCEPTED, Ring::parse, Ring::Off)
     }
 
     fn resolve_flush_timeout(&self) -> Result<Duration, BuildError> {

@@ -15,7 +15,7 @@ pub fn frames(stream: &[u8], chunk: usize) -> Vec<Option<Vec<u8>>> {
 
 /// One message as a record of the spool.
 #[cfg(feature = "spool")]
-pub fn record(sequence: u64, message: &[u8]) -> Vec<u8> {
+pub fn spool_record(sequence: u64, message: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     crate::delivery::spool::record::write(sequence, message, &mut bytes);
     bytes
@@ -32,4 +32,97 @@ pub fn segment(bytes: &[u8], first: u64, bound: u64) -> Vec<(u64, Vec<u8>)> {
     }
     store::end_of_last(bytes, first);
     found
+}
+
+/// What is made of any bytes as a crash ring: its messages, and how many records were damaged; `None` if it is none.
+#[cfg(feature = "ring")]
+pub fn crash_ring(bytes: &[u8]) -> Option<(Vec<Vec<u8>>, u64)> {
+    use crate::delivery::crash::RingReader;
+    use crate::queue::ring::dead::Image;
+
+    let mut image = Image::read(&bytes).ok()?;
+    let (mut messages, mut damaged) = (Vec::new(), u64::from(image.is_damaged));
+    let mut reader = RingReader::new(&image);
+    while let Some((_, records)) = image.next(&bytes) {
+        let found = reader.read(&image, &records, |message| messages.push(message.to_vec()));
+        damaged += found.damaged;
+    }
+    Some((messages, damaged))
+}
+
+/// Where the only slot of [`small_crash_ring`] is, and how long it is.
+#[cfg(feature = "ring")]
+const SLOT: std::ops::Range<usize> = 512..2048;
+
+/// A ring of one slot and one callsite, an event with the fields `message`, `count` and `counter.hits`.
+#[cfg(feature = "ring")]
+pub fn small_crash_ring() -> Vec<u8> {
+    use crate::capture::callsite::Description;
+    use crate::delivery::encode::Style;
+    use crate::queue::ring::layout::{self, Details, Layout};
+
+    let style = Style {
+        logger: String::from("fuzz"),
+        hostname: String::from("here"),
+        process_id: 1,
+        origin: Default::default(),
+        span_context: Default::default(),
+        span_keys: None,
+        non_finite: Default::default(),
+        whole_milliseconds: false,
+        message_ids: false,
+    };
+    let description = Description {
+        name: "event".into(),
+        target: "fuzz".into(),
+        module: None,
+        file: Some("fuzz.rs".into()),
+        line: Some(1),
+        level: 2,
+        is_event: true,
+        fields: vec!["message".into(), "count".into(), "counter.hits".into()],
+    };
+    let layout = Layout {
+        slots: 1,
+        slot_bytes: SLOT.len() as u32,
+        slots_at: SLOT.start as u64,
+        dictionary_at: SLOT.end as u64,
+    };
+    let mut ring = layout::header(layout, 1, &Details { style, clock: 1 }.to_json());
+    ring.resize(SLOT.end, 0);
+    ring.extend_from_slice(&layout::callsite(1, &description));
+    ring
+}
+
+/// Puts these bytes into the slot of a [`small_crash_ring`], as far as they fit.
+#[cfg(feature = "ring")]
+pub fn put_records(ring: &mut [u8], records: &[u8]) {
+    const HEAD: usize = crate::queue::map::SLOT_HEAD;
+    let length = records.len().min(SLOT.len() - HEAD);
+    ring[SLOT.start..SLOT.start + 4].copy_from_slice(&(length as u32).to_ne_bytes());
+    let records_at = SLOT.start + HEAD;
+    ring[records_at..records_at + length].copy_from_slice(&records[..length]);
+}
+
+/// A sound record of a ring, for a fuzzer to begin with.
+#[cfg(feature = "ring")]
+pub fn ring_record() -> Vec<u8> {
+    use crate::capture::bytes::Bytes;
+    use crate::capture::record::{self, Entries, Header, Kind, Name, HEADER};
+
+    let mut bytes = Bytes::default();
+    bytes.push([0; HEADER]);
+    let mut entries = Entries::new(&mut bytes);
+    entries.text(Name::Field(0), "said");
+    entries.u64(Name::Field(1), 7);
+    entries.u64(Name::Field(2), 1);
+    entries.f64(Name::Inline(b"ratio"), 0.5);
+    let (kind, severity, messages, line, truncated) = (Kind::Event, 6, 2, true, false);
+    record::finish(
+        &mut bytes,
+        Header { kind, severity, messages, line, truncated, time: 1, callsite: 1 },
+        0,
+        0,
+    );
+    bytes.to_vec()
 }

@@ -50,8 +50,8 @@
 //! What a connection has not confirmed when it breaks is sent again on the next one: the receiver may see some messages
 //! twice, and knows them if they have [ids](Builder::message_ids). (Only Linux can say what is confirmed. Elsewhere what
 //! the kernel took counts as delivered.) While a router is down, messages wait in the queue; when that is full,
-//! [`WhenFull`] decides. Nothing survives `kill -9` but what is in a spool (`Builder::spool`,
-//! feature `spool`).
+//! [`WhenFull`] decides. Nothing survives `kill -9` but what is in a spool (feature `spool`, `Builder::spool`) or, to the
+//! last call that returned, in a crash ring (feature `ring`, `Builder::ring`).
 //!
 //! Returning from `main`, [`std::process::exit`], a panic, and dropping the [`Guard`] all deliver what is queued,
 //! up to the [flush timeout](Builder::flush_timeout).
@@ -70,9 +70,13 @@
 //! | `http` | | `http://` addresses, and the router's HTTP input |
 //! | `tls` | | `tls://` addresses and the router's encrypted inputs; with `http` also `https://` |
 //! | `router` | | `tracing_metlog::router` and the program `metlog-router` |
+//! | `ring` | | `Builder::ring`: what was logged survives a crash of the program; Linux |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // What only one of the front ends uses is unused without it. A build with both has no such excuse.
 #![cfg_attr(not(all(feature = "tracing", feature = "log")), allow(dead_code))]
+
+#[cfg(all(feature = "ring", not(target_os = "linux")))]
+compile_error!("the feature `ring` needs Linux: its memory is a file whose blocks must be promised");
 
 mod builder;
 mod capture;
@@ -106,6 +110,8 @@ pub use delivery::transport::Transport;
 pub use guard::Guard;
 pub use message::{Message, Payload, Severity, ENVELOPE_VERSION};
 pub use pipeline::{flush, Envelope, Flushed};
+#[cfg(feature = "ring")]
+pub use queue::ring::Ring;
 pub use queue::WhenFull;
 pub use stats::{DestinationStats, LossReason, Losses, Stats};
 

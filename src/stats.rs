@@ -34,6 +34,8 @@ pub enum LossReason {
     Unconfirmed,
     /// One of several destinations fell too far behind, and its share of the memory was full.
     Lagging,
+    /// Found in what a process left that crashed (the crash ring), and not whole.
+    Damaged,
     /// The receiver refused it (an HTTP status that says that sending it again would not help).
     Rejected,
     /// The background thread failed (a panic in a user's transport, or no thread could be had).
@@ -49,7 +51,7 @@ pub enum LossReason {
 
 impl LossReason {
     /// Every reason there is.
-    pub const ALL: [LossReason; 15] = [
+    pub const ALL: [LossReason; 16] = [
         LossReason::QueueFull,
         LossReason::Shed,
         LossReason::Recursive,
@@ -60,6 +62,7 @@ impl LossReason {
         LossReason::Unreachable,
         LossReason::Unconfirmed,
         LossReason::Lagging,
+        LossReason::Damaged,
         LossReason::Rejected,
         LossReason::WorkerFailed,
         LossReason::SpoolFull,
@@ -80,6 +83,7 @@ impl LossReason {
             LossReason::Unreachable => "unreachable",
             LossReason::Unconfirmed => "unconfirmed",
             LossReason::Lagging => "lagging",
+            LossReason::Damaged => "damaged",
             LossReason::Rejected => "rejected",
             LossReason::WorkerFailed => "worker_failed",
             LossReason::SpoolFull => "spool_full",
@@ -124,6 +128,10 @@ impl LossReason {
             }
             LossReason::SpoolDamaged => {
                 "files of the spool are damaged, or somebody removed them: look at the disk, and at the *.bad files"
+            }
+            LossReason::Damaged => {
+                "a crash ring was not whole: it is kept as *.ring.bad; the program that left it may have written where \
+                 it must not"
             }
             LossReason::Rejected => {
                 "an HTTP receiver refused them for good: its answer stands in the destination's problem and on stderr; \
@@ -195,7 +203,7 @@ impl fmt::Display for Losses {
 pub struct Stats {
     /// Messages the program made that passed the filters.
     pub emitted: u64,
-    /// Messages of earlier runs that were found in the spool.
+    /// Messages of earlier runs that were found in the spool or in a crash ring.
     pub inherited: u64,
     /// Messages that have arrived, confirmed as far as the transport can tell: see the guarantees in the README.
     pub delivered: u64,
@@ -257,10 +265,13 @@ pub(crate) struct Counters {
     turned_away: AtomicLosses,
     /// Messages the worker made itself.
     own: AtomicU64,
-    /// Messages of earlier runs that were found in the spool.
+    /// Messages of earlier runs that were found in the spool or in a crash ring.
     inherited: AtomicU64,
     /// Messages in the spool, those excepted that are being sent.
     spooled: AtomicU64,
+    /// What no destination has got at the end is in a crash ring, and not lost.
+    #[cfg(feature = "ring")]
+    keeps: std::sync::atomic::AtomicBool,
     lost: AtomicLosses,
     pub(crate) truncated: AtomicU64,
     destinations: OnceLock<Vec<Arc<DestinationCounters>>>,
@@ -461,6 +472,26 @@ impl Counters {
     pub(crate) fn on_disk(&self) -> (u64, u64) {
         let spooled = self.spooled.load(Ordering::Relaxed);
         (self.inherited.load(Ordering::Relaxed), spooled)
+    }
+
+    /// From now on what no destination has got at the end is not lost.
+    #[cfg(feature = "ring")]
+    pub(crate) fn keep_what_is_left(&self) {
+        self.keeps.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether what no destination has got at the end is kept for the next start.
+    pub(crate) fn keeps_what_is_left(&self) -> bool {
+        #[cfg(feature = "ring")]
+        return self.keeps.load(Ordering::Relaxed);
+        #[cfg(not(feature = "ring"))]
+        false
+    }
+
+    /// Messages were found that an earlier process made.
+    #[cfg(feature = "ring")]
+    pub(crate) fn replay(&self, count: u64) {
+        self.inherited.fetch_add(count, Ordering::Relaxed);
     }
 
     pub(crate) fn emitted_elsewhere(&self) -> u64 {

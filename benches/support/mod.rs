@@ -22,7 +22,18 @@ impl Transport for Discard {
 
 /// The one line, with room for every message of a measurement.
 pub fn install() -> Guard {
-    tracing_metlog::builder().transport(Discard).queue_bytes(64 << 20).filter("info").panics(false).init()
+    builder().init()
+}
+
+/// The same with the queue in a crash ring.
+#[cfg(feature = "ring")]
+#[allow(dead_code)]
+pub fn install_in_ring() -> Guard {
+    builder().logger("cost-in-ring").ring(tracing_metlog::Ring::Default).init()
+}
+
+fn builder() -> tracing_metlog::Builder {
+    tracing_metlog::builder().transport(Discard).queue_bytes(64 << 20).filter("info").panics(false)
 }
 
 /// Names of all workloads.

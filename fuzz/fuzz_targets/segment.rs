@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tracing_metlog::fuzzing::{record, segment};
+use tracing_metlog::fuzzing::{spool_record, segment};
 
 fuzz_target!(|input: (u16, u16, Vec<(bool, Vec<u8>)>)| {
     let (first, count, pieces) = input;
@@ -15,7 +15,7 @@ fuzz_target!(|input: (u16, u16, Vec<(bool, Vec<u8>)>)| {
         match is_message {
             true => {
                 whole.push(sequence);
-                bytes.extend(record(sequence, piece));
+                bytes.extend(spool_record(sequence, piece));
                 sequence += 1;
             }
             false => bytes.extend_from_slice(piece),
@@ -25,7 +25,7 @@ fuzz_target!(|input: (u16, u16, Vec<(bool, Vec<u8>)>)| {
     assert!(read.windows(2).all(|pair| pair[0].0 < pair[1].0));
     for (sequence, message) in &read {
         assert!((first..bound).contains(sequence));
-        let record = record(*sequence, message);
+        let record = spool_record(*sequence, message);
         assert!(bytes.windows(record.len()).any(|window| window == record));
     }
     // What stands between bytes that hold no marker is found.

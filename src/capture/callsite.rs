@@ -4,6 +4,7 @@
 //! the way back from it. A callsite is entered once, at its first use; from then on a caller finds it with one
 //! load in a small table. Nothing can be lost: an id is in the dictionary before it can be in a record.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock};
@@ -70,22 +71,70 @@ impl Metric {
     }
 }
 
+/// What a callsite says of itself. Of a callsite of this process everything is borrowed from its metadata; of one that
+/// a crash ring tells about, owned.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Description {
+    pub(crate) name: Cow<'static, str>,
+    pub(crate) target: Cow<'static, str>,
+    pub(crate) module: Option<Cow<'static, str>>,
+    pub(crate) file: Option<Cow<'static, str>>,
+    pub(crate) line: Option<u32>,
+    /// 0 for ERROR to 4 for TRACE.
+    pub(crate) level: u8,
+    /// An event, not a span.
+    pub(crate) is_event: bool,
+    /// The names of its fields, by index.
+    pub(crate) fields: Vec<Cow<'static, str>>,
+}
+
+impl Description {
+    fn of(metadata: &'static Metadata<'static>) -> Self {
+        Description {
+            name: metadata.name().into(),
+            target: metadata.target().into(),
+            module: metadata.module_path().map(Cow::from),
+            file: metadata.file().map(Cow::from),
+            line: metadata.line(),
+            level: level(metadata),
+            is_event: metadata.is_event(),
+            fields: metadata.fields().iter().map(|field| field.name().into()).collect(),
+        }
+    }
+}
+
 /// What is known of a callsite.
 #[derive(Debug)]
 pub(crate) struct Callsite {
-    pub(crate) metadata: &'static Metadata<'static>,
+    pub(crate) description: Description,
     /// Of an event's fields, by index. All plain for a span: nothing in a span can touch an envelope.
     pub(crate) roles: Box<[Role]>,
 }
 
 impl Callsite {
-    fn new(metadata: &'static Metadata<'static>) -> Self {
-        let bridged = metadata.target() == "log" && metadata.fields().field("log.target").is_some();
-        let role = |name: &str| match metadata.is_event() {
+    fn new(description: Description) -> Self {
+        let bridged =
+            description.target == "log" && description.fields.iter().any(|name| name == "log.target");
+        let role = |name: &str| match description.is_event {
             true => role_of(name, bridged),
             false => Role::Plain,
         };
-        Callsite { metadata, roles: metadata.fields().iter().map(|field| role(field.name())).collect() }
+        let roles = description.fields.iter().map(|name| role(name)).collect();
+        Callsite { description, roles }
+    }
+
+    /// A callsite of another process. Kept for ever, like those of this one, but no two of them alike.
+    #[cfg(feature = "ring")]
+    pub(crate) fn of_another_process(description: Description) -> &'static Callsite {
+        static KNOWN: RwLock<Option<HashMap<Description, &'static Callsite>>> = RwLock::new(None);
+        let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
+        let known = known.get_or_insert_with(HashMap::new);
+        if let Some(callsite) = known.get(&description) {
+            return callsite;
+        }
+        let callsite: &'static Callsite = Box::leak(Box::new(Callsite::new(description.clone())));
+        known.insert(description, callsite);
+        callsite
     }
 
     /// Whether the event is only a message and fields, so that nothing but its level says what it becomes.
@@ -122,7 +171,39 @@ const LEVEL: usize = 7;
 /// in its place takes the slow way and puts itself there.
 static SEEN: [AtomicUsize; SEEN_ENTRIES] = [const { AtomicUsize::new(0) }; SEEN_ENTRIES];
 
-static DICTIONARY: RwLock<Option<HashMap<u64, &'static Callsite>>> = RwLock::new(None);
+/// The dictionary, and the crash rings that keep a copy of it.
+struct Dictionary {
+    /// By id; `None` while it is empty, because a static cannot hold a map.
+    callsites: Option<HashMap<u64, &'static Callsite>>,
+    #[cfg(feature = "ring")]
+    keepers: Vec<std::sync::Weak<dyn Keeper>>,
+}
+
+static DICTIONARY: RwLock<Dictionary> = RwLock::new(Dictionary {
+    callsites: None,
+    #[cfg(feature = "ring")]
+    keepers: Vec::new(),
+});
+
+/// Somebody who keeps a copy of the dictionary for readers in other processes.
+#[cfg(feature = "ring")]
+pub(crate) trait Keeper: Send + Sync {
+    /// Keeps what an id means. Called under the dictionary's lock, before the id can be in a record.
+    fn keep(&self, id: u64, callsite: &Callsite);
+}
+
+/// Has `keeper` keep what is in the dictionary and all that comes into it.
+#[cfg(feature = "ring")]
+pub(crate) fn add_keeper(keeper: std::sync::Weak<dyn Keeper>) {
+    let mut dictionary = DICTIONARY.write().unwrap_or_else(PoisonError::into_inner);
+    if let Some(keeper) = keeper.upgrade() {
+        for (&id, callsite) in dictionary.callsites.iter().flatten() {
+            keeper.keep(id, callsite);
+        }
+    }
+    dictionary.keepers.retain(|keeper| keeper.strong_count() > 0);
+    dictionary.keepers.push(keeper);
+}
 
 /// A callsite's id, and what a caller must know of it.
 #[derive(Clone, Copy, Debug)]
@@ -180,16 +261,22 @@ fn enter(metadata: &'static Metadata<'static>, address: usize) -> Id {
 
 fn add(metadata: &'static Metadata<'static>, address: usize) -> &'static Callsite {
     let mut dictionary = DICTIONARY.write().unwrap_or_else(PoisonError::into_inner);
+    if let Some(callsite) = dictionary.callsites.as_ref().and_then(|known| known.get(&(address as u64))) {
+        return callsite;
+    }
     // Kept for ever, like the metadata itself: there are as many as the program has callsites.
-    dictionary
-        .get_or_insert_with(HashMap::new)
-        .entry(address as u64)
-        .or_insert_with(|| Box::leak(Box::new(Callsite::new(metadata))))
+    let callsite: &'static Callsite = Box::leak(Box::new(Callsite::new(Description::of(metadata))));
+    #[cfg(feature = "ring")]
+    for keeper in dictionary.keepers.iter().filter_map(std::sync::Weak::upgrade) {
+        keeper.keep(address as u64, callsite);
+    }
+    dictionary.callsites.get_or_insert_with(HashMap::new).insert(address as u64, callsite);
+    callsite
 }
 
 /// What an id means; `None` for what no record can hold.
 pub(crate) fn look_up(id: u64) -> Option<&'static Callsite> {
-    DICTIONARY.read().unwrap_or_else(PoisonError::into_inner).as_ref()?.get(&id).copied()
+    DICTIONARY.read().unwrap_or_else(PoisonError::into_inner).callsites.as_ref()?.get(&id).copied()
 }
 
 #[cfg(test)]

@@ -53,6 +53,18 @@ impl WallClock {
         }
     }
 
+    /// What must be added to a reading, by this anchor: what another process needs to understand it.
+    #[cfg(feature = "ring")]
+    pub(crate) fn offset(&self) -> u64 {
+        self.wall.wrapping_sub(self.reading)
+    }
+
+    /// The clock of another process, by its [`offset`](WallClock::offset).
+    #[cfg(feature = "ring")]
+    pub(crate) fn of_offset(offset: u64) -> Self {
+        WallClock { reading: 0, wall: offset }
+    }
+
     /// Nanoseconds since the Unix epoch at a reading, which may be older or newer than the anchor.
     pub(crate) fn at(&self, reading: u64) -> u64 {
         self.wall.wrapping_add(reading).saturating_sub(self.reading)

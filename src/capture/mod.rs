@@ -3,7 +3,7 @@
 //! In: events, spans, log records, explicit calls. Out: one record each into the queue. Values that borrow
 //! (`Debug`, `Display`, `Error`) are formatted here; everything else is left to the background thread.
 
-mod bytes;
+pub(crate) mod bytes;
 #[cfg(feature = "tracing")]
 pub(crate) mod callsite;
 pub(crate) mod client;

@@ -23,6 +23,10 @@ use std::time::Duration;
 use super::bytes::Bytes;
 use super::thread;
 
+/// The number of this layout, in every crash ring: it must change when the layout does, because what a program left is
+/// read by the next version of it too.
+#[cfg(feature = "ring")]
+pub(crate) const FORMAT: u8 = 1;
 /// Bytes before the thread's name.
 pub(crate) const HEADER: usize = 32;
 /// The longest record, and so the size of a chunk of the queue.
@@ -747,6 +751,28 @@ impl<'a> Iterator for EntryIter<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         self.0.entry()
+    }
+}
+
+/// Whether all of it was read: what is damaged ends early.
+#[cfg(feature = "ring")]
+impl EntryIter<'_> {
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.0 .0.is_empty()
+    }
+}
+
+#[cfg(feature = "ring")]
+impl ContextIter<'_> {
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.0 .0.is_empty()
+    }
+}
+
+#[cfg(feature = "ring")]
+impl Texts<'_> {
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.0.is_empty()
     }
 }
 

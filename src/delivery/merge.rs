@@ -69,7 +69,7 @@ impl Work {
 
     fn rest(&self, place: usize) -> &[u8] {
         let (chunk, done) = &self.chunks[place];
-        &chunk.bytes[*done..]
+        &chunk.records()[*done..]
     }
 
     fn time(&self, lane: &[usize]) -> Option<u64> {
@@ -92,7 +92,7 @@ impl Work {
         let mut is_first = true;
         while let Some(&place) = lane.last() {
             let (chunk, done) = &mut self.chunks[place];
-            let Some((record, rest)) = Record::split_first(&chunk.bytes[*done..]) else {
+            let Some((record, rest)) = Record::split_first(&chunk.records()[*done..]) else {
                 lane.pop();
                 continue;
             };
@@ -106,7 +106,7 @@ impl Work {
                 self.encoded += 1;
             }
             self.of_record = 0;
-            *done = chunk.bytes.len() - rest.len();
+            *done = chunk.records().len() - rest.len();
         }
         true
     }

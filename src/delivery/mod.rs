@@ -6,6 +6,8 @@ pub(crate) mod address;
 mod aside;
 pub(crate) mod backoff;
 pub(crate) mod batch;
+#[cfg(feature = "ring")]
+pub(crate) mod crash;
 pub(crate) mod destination;
 pub(crate) mod encode;
 pub(crate) mod framing;

@@ -128,6 +128,7 @@ impl Outlet {
             nudged,
             closing: Arc::clone(&closing),
             progress: Arc::clone(&progress),
+            all: Arc::clone(all),
         };
         thread::Builder::new().name(String::from("metlog-out")).spawn(move || runner.run())?;
         let way = Way::Apart(Apart {
@@ -271,13 +272,16 @@ impl Outlet {
         }
     }
 
-    /// Delivers the batch at hand and closes, or gives it up at the deadline; `more` messages will never get here.
+    /// Delivers the batch at hand and closes, or gives it up at the deadline, unless it is kept elsewhere; `more` messages
+    /// will never get here.
     pub(crate) fn close(&mut self, deadline: Instant, more: u64) {
         self.taken += more;
         match &mut self.way {
             Way::Here(destination) => {
                 drain(destination, deadline);
-                destination.give_up(more);
+                if !self.all.keeps_what_is_left() {
+                    destination.give_up(more);
+                }
                 destination.close(deadline);
             }
             Way::Apart(_) => self.counters.lose(LossReason::Unreachable, more),
@@ -401,6 +405,7 @@ struct Runner {
     nudged: Receiver<()>,
     closing: Arc<OnceLock<Closing>>,
     progress: Arc<Progress>,
+    all: Arc<Counters>,
 }
 
 /// A parcel that was loaded, and when it is settled: as soon as this much of what was loaded is.
@@ -471,7 +476,10 @@ impl Runner {
         self.destination.hurry();
         drain(&mut self.destination, *deadline);
         let kept = if *keeps { self.destination.take_back() } else { Batch::default() };
-        self.destination.give_up(0);
+        self.note_progress();
+        if !self.all.keeps_what_is_left() {
+            self.destination.give_up(0);
+        }
         self.destination.close(*deadline);
         if let Ok(mut left) = left.lock() {
             *left = Some(kept);

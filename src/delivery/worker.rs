@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::aside::{Aside, Way};
+#[cfg(feature = "ring")]
+use super::crash::{self, Crash};
 use super::encode::json::JsonEncoder;
 use super::loss_report::{LossReport, LossReports};
 use super::merge::Work;
@@ -66,6 +68,8 @@ pub(crate) struct Worker {
     closing: Option<(Waiter, Instant)>,
     losses: LossReports,
     reported_at: Option<Instant>,
+    #[cfg(feature = "ring")]
+    crash: Crash,
 }
 
 /// A flush that is not complete yet: first the chunks of its time must be taken, then their messages settled.
@@ -102,6 +106,8 @@ impl Worker {
         outlets: Vec<Outlet>,
         spool: Option<Spool>,
     ) -> io::Result<()> {
+        #[cfg(feature = "ring")]
+        let crash = Crash::new(&queue);
         let worker = Worker {
             queue,
             calls,
@@ -118,6 +124,8 @@ impl Worker {
             closing: None,
             losses: LossReports::default(),
             reported_at: None,
+            #[cfg(feature = "ring")]
+            crash,
         };
         thread::Builder::new().name(String::from("metlog")).spawn(move || worker.run()).map(drop)
     }
@@ -171,7 +179,7 @@ impl Worker {
     /// Does what there is to do. Whether messages moved.
     fn visit(&mut self) -> bool {
         let moved = match self.way() {
-            Way::Outlets => self.take_and_encode() || self.pass_turn(),
+            Way::Outlets => self.replay_and_take() || self.pass_turn(),
             Way::Spool => self.set_aside_all(),
             Way::FromSpool => self.aside.send(&mut self.outlets),
             Way::Nowhere => false,
@@ -179,11 +187,18 @@ impl Worker {
         self.outlets.iter_mut().for_each(Outlet::send);
         let tended = self.aside.tend(&mut self.outlets);
         self.complete_flushes();
+        self.release_settled();
         moved || tended
     }
 
     fn way(&self) -> Way {
         self.aside.way(&self.outlets, self.queue.is_low())
+    }
+
+    /// What a crashed process left, and what is new. Whether there was any.
+    fn replay_and_take(&mut self) -> bool {
+        let replayed = self.replay_next();
+        self.take_and_encode() || replayed
     }
 
     /// Takes what is queued to the spool, as long as that is the way: a destination that stands still keeps this thread
@@ -226,7 +241,7 @@ impl Worker {
         }
         self.encoder.tick();
         self.encode_work();
-        let unread = self.work.finish(|chunk| self.queue.give_back(chunk));
+        let unread = self.finish_work();
         // Records are read as they were written; if ever one is not, it is counted.
         self.queue.counters.lose(LossReason::WorkerFailed, unread);
         true
@@ -275,6 +290,8 @@ impl Worker {
     fn pause(&mut self, moved: bool) -> Duration {
         let has_room = self.way() != Way::Nowhere;
         let idle = if moved { self.pause_when_busy(has_room) } else { self.pause_when_idle(has_room) };
+        #[cfg(feature = "ring")]
+        let idle = if self.crash.awaits_settling() { idle.min(crash::LOOK_AGAIN) } else { idle };
         let due = self.outlets.iter().filter_map(Outlet::due).chain(self.aside.due()).min();
         due.map_or(idle, |due| due.saturating_duration_since(Instant::now()).min(idle))
     }
@@ -372,7 +389,7 @@ impl Worker {
     fn close(&mut self, deadline: Instant) {
         self.queue.close();
         self.outlets.iter_mut().for_each(Outlet::hurry);
-        while self.queue.handed_over().0 > 0 && Instant::now() < deadline {
+        while (self.queue.handed_over().0 > 0 || self.has_more_to_replay()) && Instant::now() < deadline {
             if self.outlets.iter().all(Outlet::is_hopeless) {
                 break;
             }
@@ -396,6 +413,7 @@ impl Worker {
         }
         self.aside.close(&mut self.outlets);
         self.outlets.iter_mut().for_each(|outlet| outlet.close(deadline, left));
+        self.leave_ring();
         // What was lost by the end itself can be told nowhere else.
         if let Some(report) = self.losses.next(&self.queue.counters) {
             say_loss(&report);
@@ -403,9 +421,11 @@ impl Worker {
         self.flushes.clear();
     }
 
-    /// Messages that are still queued, and will not be sent.
+    /// Messages that are still queued, and will not be sent. What is in a crash ring is not given up.
     fn give_up_queue(&mut self) -> u64 {
         while self.set_aside() {}
+        #[cfg(feature = "ring")]
+        self.crash.keep_queue(&self.queue);
         let mut left = 0;
         while let Some(chunk) = self.queue.take() {
             left += chunk.messages;
@@ -413,6 +433,50 @@ impl Worker {
         }
         left
     }
+}
+
+/// What the crash ring asks for; see `delivery/crash.rs`.
+#[cfg(feature = "ring")]
+impl Worker {
+    fn finish_work(&mut self) -> u64 {
+        let Worker { work, crash, queue, outlets, .. } = self;
+        work.finish(|chunk| crash.keep_or_give_back(queue, chunk, outlets))
+    }
+
+    fn replay_next(&mut self) -> bool {
+        self.crash.replay_next(&self.queue, &mut self.outlets)
+    }
+
+    fn has_more_to_replay(&self) -> bool {
+        self.crash.has_more_to_replay()
+    }
+
+    fn release_settled(&mut self) {
+        self.crash.release_settled(&self.queue, &self.outlets);
+    }
+
+    fn leave_ring(&mut self) {
+        self.crash.leave(&self.queue, &self.outlets);
+    }
+}
+
+#[cfg(not(feature = "ring"))]
+impl Worker {
+    fn finish_work(&mut self) -> u64 {
+        self.work.finish(|chunk| self.queue.give_back(chunk))
+    }
+
+    fn replay_next(&mut self) -> bool {
+        false
+    }
+
+    fn has_more_to_replay(&self) -> bool {
+        false
+    }
+
+    fn release_settled(&mut self) {}
+
+    fn leave_ring(&mut self) {}
 }
 
 fn say_loss(report: &LossReport) {

@@ -57,13 +57,16 @@ mod hooks {
     extern "C" fn in_child() {
         let generation: &AtomicU32 = &GENERATION;
         generation.fetch_add(1, Ordering::Relaxed);
+        #[cfg(feature = "ring")]
+        super::super::map::close_in_child();
     }
 
     pub(super) fn watch() {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
             // SAFETY: the declaration is POSIX's; the handler is a plain function that lives as long as the
-            // program, and does nothing but add to an atomic, which is safe in a child of a threaded process.
+            // program, and does nothing but add to an atomic and make system calls, which is safe in a child of a
+            // threaded process.
             unsafe { pthread_atfork(None, None, Some(in_child)) };
         });
     }

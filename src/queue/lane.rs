@@ -1,6 +1,6 @@
 //! Lanes: where a thread puts its records. A thread always uses the same lane, so its records stay in order.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crossbeam_utils::CachePadded;
 
@@ -32,10 +32,18 @@ pub(crate) struct Lanes {
 const MOST: usize = 64;
 
 impl Lanes {
-    pub(crate) fn new() -> Lanes {
+    /// How many there are in this process: found once, because the system may answer differently later.
+    pub(crate) fn count() -> usize {
         const PER_PROCESSOR: usize = 2;
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = (processors * PER_PROCESSOR).next_power_of_two().min(MOST);
+        static COUNT: OnceLock<usize> = OnceLock::new();
+        *COUNT.get_or_init(|| {
+            let processors = std::thread::available_parallelism().map_or(1, usize::from);
+            (processors * PER_PROCESSOR).next_power_of_two().min(MOST)
+        })
+    }
+
+    pub(crate) fn new() -> Lanes {
+        let count = Lanes::count();
         let lane = |index| {
             let chunk = Chunk::none();
             CachePadded::new(Mutex::new(Lane { index, chunk, armed: false, closed: false, emitted: 0 }))

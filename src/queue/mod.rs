@@ -10,7 +10,13 @@
 //! ```
 
 pub(crate) mod fork;
+#[cfg(not(feature = "ring"))]
+mod heap;
 mod lane;
+#[cfg(feature = "ring")]
+pub(crate) mod map;
+#[cfg(feature = "ring")]
+pub(crate) mod ring;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +26,11 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 
 use crate::capture::record::MAX_RECORD;
 use crate::stats::{Counters, LossReason};
+#[cfg(not(feature = "ring"))]
+use heap::Buffer;
 use lane::{Lane, Lanes};
+#[cfg(feature = "ring")]
+use map::Buffer;
 
 /// Bytes of a chunk: as many as the longest record has.
 pub(crate) const CHUNK_BYTES: usize = MAX_RECORD;
@@ -48,7 +58,7 @@ pub enum WhenFull {
 /// Records on their way to the worker.
 #[derive(Debug)]
 pub(crate) struct Chunk {
-    pub(crate) bytes: Vec<u8>,
+    bytes: Buffer,
     /// Messages the records make; more than records when an event holds several metrics.
     pub(crate) messages: u64,
     /// The lane it was filled in: records of one lane are in order.
@@ -56,33 +66,37 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
-    fn new() -> Chunk {
-        // Written once, so that the first message does not pay for the pages.
-        let mut bytes = vec![1; CHUNK_BYTES];
-        bytes.clear();
+    fn new(bytes: Buffer) -> Chunk {
         Chunk { bytes, messages: 0, lane: 0 }
     }
 
     /// What stands where there is no chunk: it has no memory, and so no room for any record.
-    const fn none() -> Chunk {
-        Chunk { bytes: Vec::new(), messages: 0, lane: 0 }
+    fn none() -> Chunk {
+        Chunk { bytes: Buffer::none(), messages: 0, lane: 0 }
     }
 
     fn is_none(&self) -> bool {
-        self.bytes.capacity() == 0
+        self.bytes.is_none()
     }
 
-    /// Whether the record fits into the memory there is. The same comparison as the vector's own, which the compiler
-    /// then leaves out.
-    #[inline]
-    fn has_room(&self, length: usize) -> bool {
-        length <= self.bytes.capacity().wrapping_sub(self.bytes.len())
+    /// Appends a record; `false`, and nothing is done, when there is no room for it.
+    #[inline(always)]
+    fn try_append(&mut self, record: &[u8], messages: u64) -> bool {
+        let has_room = self.bytes.try_append(record);
+        if has_room {
+            self.messages += messages;
+        }
+        has_room
     }
 
-    #[inline]
-    fn append(&mut self, record: &[u8], messages: u64) {
-        self.bytes.extend_from_slice(record);
-        self.messages += messages;
+    /// The records, one behind the other.
+    pub(crate) fn records(&self) -> &[u8] {
+        self.bytes.as_slice()
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.messages = 0;
     }
 }
 
@@ -171,18 +185,33 @@ pub(crate) struct Queue {
     waiting: AtomicUsize,
     pub(crate) counters: Arc<Counters>,
     process: fork::Process,
+    #[cfg(feature = "ring")]
+    ring: Option<Arc<ring::LiveRing>>,
+    /// Rings of dead processes, for the worker to deliver.
+    #[cfg(feature = "ring")]
+    pub(crate) adopted: Mutex<Vec<ring::dead::DeadRing>>,
 }
 
 impl Queue {
     /// A queue that holds `bytes` bytes of records, rounded to whole chunks, and the calls made to its worker.
     pub(crate) fn new(bytes: usize, when_full: WhenFull, counters: Arc<Counters>) -> (Queue, Receiver<Call>) {
+        Queue::of(Buffer::of_heap(Queue::chunks(bytes)), when_full, counters)
+    }
+
+    /// How many chunks a queue of `bytes` bytes has.
+    pub(crate) fn chunks(bytes: usize) -> usize {
+        (bytes / CHUNK_BYTES).max(2 * Lanes::count() + SPARE_CHUNKS)
+    }
+
+    /// A queue with these chunks.
+    fn of(buffers: Vec<Buffer>, when_full: WhenFull, counters: Arc<Counters>) -> (Queue, Receiver<Call>) {
         let lanes = Lanes::new();
-        let chunks = (bytes / CHUNK_BYTES).max(2 * lanes.len() + SPARE_CHUNKS);
+        let chunks = buffers.len();
         let free = crossbeam_channel::bounded(chunks);
         let full = crossbeam_channel::bounded(chunks);
-        for _ in 0..chunks {
+        for buffer in buffers {
             // There is room for exactly as many.
-            let _ = free.0.try_send(Chunk::new());
+            let _ = free.0.try_send(Chunk::new(buffer));
         }
         // Never full; and of this kind only, calls nobody answered are dropped with the receiver, not with the sender.
         let (calls, called) = crossbeam_channel::unbounded();
@@ -198,8 +227,23 @@ impl Queue {
             waiting: AtomicUsize::new(0),
             counters,
             process: fork::Process::current(),
+            #[cfg(feature = "ring")]
+            ring: None,
+            #[cfg(feature = "ring")]
+            adopted: Mutex::default(),
         };
         (queue, called)
+    }
+
+    /// A queue whose chunks are in a crash ring.
+    #[cfg(feature = "ring")]
+    pub(crate) fn in_ring(
+        (ring, buffers): (Arc<ring::LiveRing>, Vec<Buffer>),
+        when_full: WhenFull,
+        counters: Arc<Counters>,
+    ) -> (Queue, Receiver<Call>) {
+        let (queue, calls) = Queue::of(buffers, when_full, counters);
+        (Queue { ring: Some(ring), ..queue }, calls)
     }
 
     /// Takes a record of this thread that makes `messages` messages of this severity, or counts why not. Not to be
@@ -211,15 +255,14 @@ impl Queue {
         }
         let mut lane = self.lanes.of(thread);
         // A lane that is armed or closed has no chunk: see `arm` and `close`.
-        if !lane.chunk.has_room(record.len()) {
+        if !lane.chunk.try_append(record, messages) {
             return self.push_to_fresh_chunk(lane, record, messages);
         }
-        lane.chunk.append(record, messages);
         lane.emitted += messages;
     }
 
     /// Wakes the worker, unless it has a call to answer anyway: a busy producer's calls must leave room for a flush.
-    fn ring(&self) {
+    fn ring_bell(&self) {
         if self.calls.is_empty() {
             let _ = self.calls.try_send(Call::Wake);
         }
@@ -250,7 +293,7 @@ impl Queue {
             }
         };
         if armed || self.is_low() {
-            self.ring();
+            self.ring_bell();
         }
         if let Some(reason) = lost {
             self.counters.turned_away(reason, messages);
@@ -259,7 +302,9 @@ impl Queue {
 
     fn start(&self, lane: &mut Lane, mut chunk: Chunk, record: &[u8], messages: u64) {
         chunk.lane = lane.index;
-        chunk.append(record, messages);
+        chunk.bytes.begin(lane.index);
+        // No record is longer than an empty chunk.
+        chunk.try_append(record, messages);
         lane.chunk = chunk;
         lane.emitted += messages;
     }
@@ -286,8 +331,7 @@ impl Queue {
         stolen.chunks += 1;
         drop(stolen);
         self.counters.lose(LossReason::QueueFull, chunk.messages);
-        chunk.bytes.clear();
-        chunk.messages = 0;
+        chunk.clear();
         Some(chunk)
     }
 
@@ -300,7 +344,7 @@ impl Queue {
             WhenFull::BlockFor(patience) => Instant::now().checked_add(patience),
         };
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        self.ring();
+        self.ring_bell();
         let outcome = self.wait_for_chunk(lane, record, messages, deadline);
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         outcome.err()
@@ -321,9 +365,8 @@ impl Queue {
                 chunk.map(|chunk| self.give_back(chunk)).ok();
                 return Err(LossReason::Closed);
             }
-            if lane.chunk.has_room(record.len()) {
+            if lane.chunk.try_append(record, messages) {
                 // Another thread of this lane got one meanwhile.
-                lane.chunk.append(record, messages);
                 lane.emitted += messages;
                 chunk.map(|chunk| self.give_back(chunk)).ok();
                 return Ok(());
@@ -408,8 +451,7 @@ impl Queue {
 
     /// Gives an emptied chunk back to the pool.
     pub(crate) fn give_back(&self, mut chunk: Chunk) {
-        chunk.bytes.clear();
-        chunk.messages = 0;
+        chunk.clear();
         let _ = self.free.0.try_send(chunk);
         if self.shedding.load(Ordering::Relaxed) {
             self.end_shedding_if_roomy();
@@ -450,6 +492,35 @@ impl Queue {
     pub(crate) fn handed_over(&self) -> (usize, u64) {
         let stolen = self.stolen.lock().unwrap_or_else(PoisonError::into_inner);
         (self.full.1.len(), stolen.chunks)
+    }
+}
+
+/// What the worker does for the crash ring.
+#[cfg(feature = "ring")]
+impl Queue {
+    /// The ring, if the queue is in one: then a chunk is given back only when its messages are settled.
+    pub(crate) fn ring(&self) -> Option<&ring::LiveRing> {
+        self.ring.as_deref()
+    }
+
+    /// Rings of dead processes that are to be delivered.
+    pub(crate) fn take_adopted(&self) -> Vec<ring::dead::DeadRing> {
+        std::mem::take(&mut *self.adopted.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Notes, for whoever reads the ring, that a chunk was taken after those before it.
+    pub(crate) fn note_taken(&self, chunk: &mut Chunk) {
+        if let Some(ring) = &self.ring {
+            chunk.bytes.note_taken(ring.next_taken());
+        }
+    }
+}
+
+#[cfg(feature = "ring")]
+impl Chunk {
+    /// Appends the records of another; `false`, and nothing is done, when they do not fit.
+    pub(crate) fn merge(&mut self, other: &Chunk) -> bool {
+        self.try_append(other.records(), other.messages)
     }
 }
 

@@ -47,7 +47,7 @@ fn a_full_queue_drops_the_oldest_and_counts_them() {
     let lost = queue.counters.lost(LossReason::QueueFull);
     queue.seal_all();
     let first = queue.take().expect("a chunk");
-    assert_eq!(first.bytes[8..16], lost.to_le_bytes(), "the oldest are gone, the next is there");
+    assert_eq!(first.records()[8..16], lost.to_le_bytes(), "the oldest are gone, the next is there");
     assert_eq!(first.messages + taken(&queue) + lost, queue.emitted());
 }
 

@@ -28,6 +28,8 @@
 //! # Ok::<(), tracing_metlog::router::RouterError>(())
 //! ```
 
+#[cfg(feature = "ring")]
+mod adopt;
 mod config;
 mod connection;
 mod counters;
@@ -50,6 +52,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "ring")]
+pub use adopt::Adopted;
 pub use config::{Config, Input, Route, RouterError};
 pub use counters::{Counters, InputCounters, MalformedReason, OutputCounters};
 pub use decode::{decode, DecodeError};

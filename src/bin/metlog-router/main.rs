@@ -91,6 +91,7 @@ fn router_command() -> Command {
                      [default: *=console]",
                 ),
         )
+        .args(adopt())
         .arg(
             Arg::new("color")
                 .long("color")
@@ -107,6 +108,65 @@ fn router_command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Do not print where it listens, nor the counters at the end"),
         )
+}
+
+#[cfg(feature = "ring")]
+fn adopt() -> Option<Arg> {
+    let adopt = Arg::new("adopt").long("adopt").value_name("DIR").action(ArgAction::Append);
+    Some(adopt.value_parser(clap::value_parser!(std::path::PathBuf)).help(
+        "Deliver what crashed programs have left in their crash rings in this directory (METLOG_RING),\n\
+         now and whenever another one crashes; may be given more than once",
+    ))
+}
+
+#[cfg(not(feature = "ring"))]
+fn adopt() -> Option<Arg> {
+    None
+}
+
+/// Waits for the first signal, and looks after crashed programs meanwhile.
+#[cfg(feature = "ring")]
+fn wait(mut signals: Signals, arguments: &ArgMatches, router: &Router) -> std::io::Result<Signals> {
+    use std::sync::mpsc::{channel, RecvTimeoutError};
+
+    /// Between two looks into the directories.
+    const EVERY: Duration = Duration::from_secs(1);
+    let directories: Vec<_> =
+        arguments.get_many::<std::path::PathBuf>("adopt").into_iter().flatten().collect();
+    let (ended, end) = channel();
+    std::thread::Builder::new().name(String::from("signals")).spawn(move || {
+        signals.wait();
+        let _ = ended.send(signals);
+    })?;
+    loop {
+        for directory in &directories {
+            let adopted = router.adopt(directory);
+            if !arguments.get_flag("quiet") && (adopted.messages > 0 || adopted.damaged > 0) {
+                let (messages, damaged) = (adopted.messages, adopted.damaged);
+                let directory = directory.display();
+                report(&format!(
+                    "metlog-router: {messages} messages, {damaged} damaged, from rings in {directory}"
+                ));
+            }
+        }
+        let received = match directories.is_empty() {
+            true => end.recv().map_err(RecvTimeoutError::from),
+            false => end.recv_timeout(EVERY),
+        };
+        match received {
+            Ok(signals) => return Ok(signals),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(std::io::Error::other("the thread that waits for signals has ended"))
+            }
+        }
+    }
+}
+
+#[cfg(not(feature = "ring"))]
+fn wait(mut signals: Signals, _: &ArgMatches, _: &Router) -> std::io::Result<Signals> {
+    signals.wait();
+    Ok(signals)
 }
 
 /// `--http`: a shorter way to say `--listen http://`.
@@ -133,7 +193,7 @@ fn inputs(arguments: &ArgMatches) -> Option<Vec<Input>> {
 
 fn run(arguments: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
     // Before the first message can arrive: a signal from here on is a clean end.
-    let mut signals = Signals::catch()?;
+    let signals = Signals::catch()?;
     let router = Router::start(config(arguments)?)?;
     let quiet = arguments.get_flag("quiet");
     if !quiet {
@@ -141,8 +201,7 @@ fn run(arguments: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
             report(&format!("metlog-router listens on {address}"));
         }
     }
-    signals.wait();
-    signals.end_on_next();
+    wait(signals, arguments, &router)?.end_on_next();
     let counters = router.shutdown(DRAIN);
     if !quiet {
         report(&counters.to_string());

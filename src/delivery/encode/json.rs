@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 #[cfg(feature = "tracing")]
-use crate::capture::callsite::{self, Callsite, Metric, Role};
+use crate::capture::callsite::{self, Callsite, Description, Metric, Role};
 use crate::capture::clock::WallClock;
 #[cfg(feature = "tracing")]
 use crate::capture::envelope::{self, Overrides};
@@ -23,9 +23,32 @@ use super::names::{own, Names, Taken, OWN};
 use super::text::{self, Timestamps};
 use super::{Origin, SpanContext, Style};
 
+/// Whose records are encoded: what their callsites are, and what their clock says.
+#[derive(Debug, Default)]
+enum Source {
+    /// Of this process.
+    #[default]
+    Here,
+    /// Of a process that has crashed, with its callsites by id.
+    #[cfg(feature = "ring")]
+    CrashRing(std::sync::Arc<HashMap<u64, &'static Callsite>>),
+}
+
+impl Source {
+    #[cfg(feature = "tracing")]
+    fn look_up(&self, id: u64) -> Option<&'static Callsite> {
+        match self {
+            Source::Here => callsite::look_up(id),
+            #[cfg(feature = "ring")]
+            Source::CrashRing(callsites) => callsites.get(&id).copied(),
+        }
+    }
+}
+
 /// Encodes records as Metlog JSON.
 pub(crate) struct JsonEncoder {
     style: Style,
+    source: Source,
     clock: WallClock,
     timestamps: Timestamps,
     names: Names,
@@ -113,15 +136,28 @@ impl JsonEncoder {
             heads,
             tail,
             style,
+            source: Source::Here,
         }
+    }
+
+    /// Encodes what a process has left that crashed.
+    #[cfg(feature = "ring")]
+    pub(crate) fn of_crash_ring(
+        style: Style,
+        clock: WallClock,
+        callsites: std::sync::Arc<HashMap<u64, &'static Callsite>>,
+    ) -> Self {
+        JsonEncoder { clock, source: Source::CrashRing(callsites), ..JsonEncoder::new(style) }
     }
 
     /// To be called now and then: keeps time, and memory within bounds.
     pub(crate) fn tick(&mut self) {
-        self.clock.refresh();
+        if matches!(self.source, Source::Here) {
+            self.clock.refresh();
+        }
         if self.names.is_full() {
-            let ids = self.ids.take();
-            *self = JsonEncoder { ids, ..JsonEncoder::new(self.style.clone()) };
+            let (source, ids) = (std::mem::take(&mut self.source), self.ids.take());
+            *self = JsonEncoder { source, ids, clock: self.clock, ..JsonEncoder::new(self.style.clone()) };
         }
     }
 
@@ -208,7 +244,7 @@ impl JsonEncoder {
 
     #[cold]
     fn prepare(&mut self, callsite: u64) -> usize {
-        let mut prepared = Prepared::new(callsite, &mut self.names, &self.style);
+        let mut prepared = Prepared::new(callsite, &self.source, &mut self.names, &self.style);
         if callsite == 0 {
             // Stands for outer spans that were left out of a context.
             prepared.name = b"...".to_vec();
@@ -388,18 +424,17 @@ impl JsonEncoder {
 
 impl Prepared {
     #[cfg(feature = "tracing")]
-    fn new(id: u64, names: &mut Names, style: &Style) -> Prepared {
-        let Some(callsite) = callsite::look_up(id) else { return Prepared::default() };
-        let metadata = callsite.metadata;
-        let keys =
-            metadata.fields().iter().map(|field| Key::new(field.name().as_bytes(), names, style)).collect();
+    fn new(id: u64, source: &Source, names: &mut Names, style: &Style) -> Prepared {
+        let Some(callsite) = source.look_up(id) else { return Prepared::default() };
+        let Description { fields, name: plain_name, .. } = &callsite.description;
+        let keys = fields.iter().map(|field| Key::new(field.as_bytes(), names, style)).collect();
         let message = callsite.roles.iter().position(|role| *role == Role::Message);
         let mut name = Vec::new();
-        text::escape(metadata.name().as_bytes(), &mut name);
+        text::escape(plain_name.as_bytes(), &mut name);
         Prepared {
             keys,
             name,
-            origin: origin(metadata, style.origin),
+            origin: origin(&callsite.description, style.origin),
             is_left_out: false,
             message: message.and_then(|index| u32::try_from(index).ok()),
             callsite: Some(callsite),
@@ -408,13 +443,13 @@ impl Prepared {
     }
 
     #[cfg(not(feature = "tracing"))]
-    fn new(_: u64, _: &mut Names, _: &Style) -> Prepared {
+    fn new(_: u64, _: &Source, _: &mut Names, _: &Style) -> Prepared {
         Prepared::default()
     }
 }
 
 #[cfg(feature = "tracing")]
-fn origin(metadata: &tracing::Metadata<'_>, wanted: Origin) -> Vec<u8> {
+fn origin(description: &Description, wanted: Origin) -> Vec<u8> {
     let mut json = Vec::new();
     let mut add = |number: u32, value: Option<&str>| {
         if let Some(value) = value {
@@ -423,10 +458,10 @@ fn origin(metadata: &tracing::Metadata<'_>, wanted: Origin) -> Vec<u8> {
             json.push(b',');
         }
     };
-    add(own::TARGET, Some(metadata.target()).filter(|_| wanted.target));
-    add(own::MODULE, metadata.module_path().filter(|_| wanted.module));
-    add(own::FILE, metadata.file().filter(|_| wanted.file));
-    if let Some(line) = metadata.line().filter(|_| wanted.line) {
+    add(own::TARGET, Some(&*description.target).filter(|_| wanted.target));
+    add(own::MODULE, description.module.as_deref().filter(|_| wanted.module));
+    add(own::FILE, description.file.as_deref().filter(|_| wanted.file));
+    if let Some(line) = description.line.filter(|_| wanted.line) {
         json.extend_from_slice(b"\"line\":");
         text::integer(line, &mut json);
         json.push(b',');
@@ -624,7 +659,7 @@ impl Fields<'_> {
     #[cfg(feature = "tracing")]
     #[cold]
     fn origin_one_by_one(&mut self, own: &Prepared, out: &mut Vec<u8>) {
-        let Some(metadata) = own.callsite.map(|callsite| callsite.metadata) else { return };
+        let Some(callsite) = own.callsite else { return };
         let has = |number| self.taken.has(number);
         let wanted = self.style.origin;
         let left = Origin {
@@ -634,7 +669,7 @@ impl Fields<'_> {
             line: wanted.line && !has(own::LINE),
             ..wanted
         };
-        out.extend_from_slice(&origin(metadata, left));
+        out.extend_from_slice(&origin(&callsite.description, left));
     }
 
     #[cfg(not(feature = "tracing"))]

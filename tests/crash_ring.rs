@@ -21,6 +21,8 @@ use process_support::{child, closed_port, eventually, Directory, LONG};
 use tracing_metlog::{Builder, LossReason, WhenFull};
 
 const RING: &str = "METLOG_TEST_RING";
+#[cfg(feature = "spool")]
+const SPOOL: &str = "METLOG_TEST_SPOOL";
 const PRODUCER: &str = "METLOG_TEST_PRODUCER";
 const LIMIT: &str = "METLOG_TEST_LIMIT";
 
@@ -42,6 +44,11 @@ fn builder() -> Builder {
         _ => builder.disabled_timers(["*"]),
     };
     let builder = builder.when_full(WhenFull::Block).queue_bytes(4 << 20).flush_timeout(LONG);
+    #[cfg(feature = "spool")]
+    let builder = match std::env::var(SPOOL) {
+        Ok(directory) => builder.spool(directory),
+        Err(_) => builder,
+    };
     match std::env::var(RING) {
         Ok(directory) => builder.ring(Path::new(&directory)),
         Err(_) => builder,
@@ -203,7 +210,19 @@ struct Logging {
 
 impl Logging {
     fn start(mode: &str, router: &str, ring: Option<&Path>, t: u64, limit: u64) -> Logging {
+        Logging::start_with(mode, router, ring, t, limit, &[])
+    }
+
+    fn start_with(
+        mode: &str,
+        router: &str,
+        ring: Option<&Path>,
+        t: u64,
+        limit: u64,
+        variables: &[(&str, &Path)],
+    ) -> Logging {
         let mut command = child::command("child", mode, router);
+        command.envs(variables.iter().copied());
         command.env(PRODUCER, t.to_string()).env(LIMIT, limit.to_string());
         command.stderr(std::process::Stdio::null());
         if let Some(ring) = ring {
@@ -318,6 +337,38 @@ fn every_call_that_returned_is_delivered_after_200_kills_at_random_points() {
         &[],
         duplicates,
     );
+    assert_eq!(rings(&ring), Vec::<String>::new(), "nothing is left");
+}
+
+/// What a ring held goes to the spool and is settled there, in the ring's own order: killed in between, a message may
+/// be in both, and never in neither.
+#[cfg(feature = "spool")]
+#[test]
+fn every_call_that_returned_is_delivered_after_kills_with_a_ring_and_a_spool_while_the_router_comes_and_goes()
+{
+    const KILLS: u64 = 40;
+    let (sink, directory) = (Sink::start(), Directory::new());
+    let (ring, spool) = (directory.file("ring"), directory.file("spool"));
+    let down = format!("tcp://127.0.0.1:{}", closed_port());
+    // Read by the children, one after the other, all of which are of this test.
+    let with_spool = |router: &str, t, calls| {
+        Logging::start_with("killed", router, Some(&ring), t, u64::MAX, &[(SPOOL, spool.as_path())])
+            .killed_after(calls)
+    };
+    let mut returned = BTreeMap::new();
+    for (t, chance) in (0..KILLS).zip(chances(11)) {
+        // Most find the router down: long enough for their messages to go to disk, and some to come from there.
+        let router = if t % 4 == 3 { &sink.address } else { &down };
+        returned.insert(t, with_spool(router, t, chance % 6000));
+    }
+    let mut command = child::command("child", "deliver", &sink.address);
+    command.env(RING, &ring).env(SPOOL, &spool);
+    let ended = child::run(command);
+    assert!(ended.status.success(), "{ended:#?}");
+    eventually("every connection is read to its end", || sink.open() == 0);
+    let (delivered, duplicates) = check(&sink.lines(), &returned);
+    let fault = "SIGKILL at 40 random points, ring and spool, router mostly down";
+    record(fault, "every returned call", delivered, delivered, &[], duplicates);
     assert_eq!(rings(&ring), Vec::<String>::new(), "nothing is left");
 }
 

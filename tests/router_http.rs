@@ -240,7 +240,7 @@ fn a_message_that_was_refused_is_no_duplicate_when_it_comes_again_and_one_that_w
     let config = Config::new().input(http()).route(Route::new(Matcher::type_is("slow"), output));
     let router = Router::start(config.route(Route::new(Matcher::any(), other))).expect("starts");
     let body = |kind: &str, number: u64| {
-        let fields = format!(r#"{{"message_id": "boot-1-start-{number}"}}"#);
+        let fields = format!(r#"{{"metlog_id": "0123456789abcdef-1-18ab000000000000-{number}"}}"#);
         post(format!(r#"{{"type": "{kind}", "payload": "{number}", "fields": {fields}}}"#).as_bytes(), "")
     };
     let mut stream = connect(&router);

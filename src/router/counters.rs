@@ -125,7 +125,7 @@ pub struct Counters {
     pub types: BTreeMap<String, u64>,
     /// Messages that no route matched.
     pub unrouted: u64,
-    /// Messages whose `message_id` came before: a client sent them again. They went no further.
+    /// Messages whose `metlog_id` came before: a client sent them again. They went no further.
     pub duplicates: u64,
     /// Input by input, in the order of the configuration.
     pub inputs: Vec<InputCounters>,

@@ -12,6 +12,8 @@ use crate::delivery::encode::ids::parse;
 const MAX_CLIENTS: usize = 1_024;
 /// How far back numbers of one client are remembered: more messages than a client sends again. 8 KiB each.
 const NUMBERS: u64 = 64 * 1024;
+/// Numbers that one word remembers.
+const WORD: u64 = u64::BITS as u64;
 
 /// The ids that were seen lately.
 #[derive(Default)]
@@ -62,7 +64,7 @@ impl Clients {
             self.forget_one();
         }
         let mut window =
-            Window { newest: number, came: vec![0; NUMBERS as usize / 64].into(), heard: self.now };
+            Window { newest: number, came: vec![0; (NUMBERS / WORD) as usize].into(), heard: self.now };
         window.take(number);
         self.by_name.insert(client.to_owned(), window);
         false
@@ -78,9 +80,7 @@ impl Clients {
 impl Window {
     fn take(&mut self, number: u64) -> bool {
         if number > self.newest {
-            // What falls out of the window makes place for what comes in.
-            let fresh = (number - self.newest).min(NUMBERS);
-            (0..fresh).for_each(|back| self.set(number - back, false));
+            self.make_place(number);
             self.newest = number;
         }
         if self.newest - number >= NUMBERS {
@@ -88,7 +88,7 @@ impl Window {
         }
         let (word, bit) = place(number);
         let came = self.came[word] & bit != 0;
-        self.set(number, true);
+        self.came[word] |= bit;
         came
     }
 
@@ -98,18 +98,29 @@ impl Window {
         number <= self.newest && self.newest - number < NUMBERS && self.came[word] & bit != 0
     }
 
-    fn set(&mut self, number: u64, came: bool) {
-        let (word, bit) = place(number);
-        match came {
-            true => self.came[word] |= bit,
-            false => self.came[word] &= !bit,
+    /// What falls out of the window makes place for the numbers up to `number`. A word at a time: one message that leaps
+    /// ahead must not hold up every other client for a step a number.
+    fn make_place(&mut self, number: u64) {
+        let mut left = number - self.newest;
+        if left >= NUMBERS {
+            return self.came.fill(0);
+        }
+        let mut next = self.newest;
+        while left > 0 {
+            next += 1;
+            let (word, bit) = place(next);
+            let count = left.min(WORD - next % WORD);
+            // `count` ones from `bit` on.
+            self.came[word] &= !((u64::MAX >> (WORD - count)) * bit);
+            left -= count;
+            next += count - 1;
         }
     }
 }
 
 fn place(number: u64) -> (usize, u64) {
     let place = number % NUMBERS;
-    ((place / 64) as usize, 1 << (place % 64))
+    ((place / WORD) as usize, 1 << (place % WORD))
 }
 
 #[cfg(test)]
@@ -153,6 +164,39 @@ mod tests {
         }
         assert!(!seen.is_duplicate(&id(u64::MAX)));
         assert!(seen.is_duplicate(&id(u64::MAX)));
+    }
+
+    #[test]
+    fn after_leaps_of_any_length_the_window_knows_what_a_set_of_all_numbers_knows() {
+        let seen = Seen::default();
+        let (mut came, mut newest) = (std::collections::HashSet::new(), 0);
+        for leap in
+            (0..200).chain([NUMBERS - 65, NUMBERS - 64, NUMBERS - 63, NUMBERS - 2, NUMBERS - 1, NUMBERS])
+        {
+            newest += leap;
+            for back in [0, 1, 2, 31, 63, 64, 65, 128, leap, NUMBERS - 1] {
+                let number = u64::saturating_sub(newest, back);
+                let is_known = came.contains(&number) && newest - number < NUMBERS;
+                assert_eq!(seen.is_duplicate(&format!("{}-{number}", client(1))), is_known, "{leap} {back}");
+                came.insert(number);
+            }
+        }
+    }
+
+    #[test]
+    fn one_message_that_leaps_ahead_costs_less_than_a_step_a_number() {
+        use std::time::{Duration, Instant};
+        let mut window = Window { newest: 0, came: vec![0; (NUMBERS / WORD) as usize].into(), heard: 0 };
+        let mut quickest = |step: u64, times: u64| {
+            let timed = |_| {
+                let begun = Instant::now();
+                (0..times).for_each(|_| assert!(!window.take(window.newest + step)));
+                begun.elapsed()
+            };
+            (0..20).map(timed).min().unwrap_or(Duration::MAX)
+        };
+        let (leap, steps) = (quickest(NUMBERS - 1, 1), quickest(1, NUMBERS / 8));
+        assert!(leap < steps, "{leap:?} for a leap, {steps:?} for an eighth of its numbers");
     }
 
     #[test]

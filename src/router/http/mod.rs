@@ -15,6 +15,7 @@
 
 mod bodies;
 mod request;
+mod unread;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ use super::stop::Stop;
 use crate::Message;
 use bodies::Share;
 use request::{Head, Length, Refusal, MAX_HEAD_BYTES};
+use unread::Unread;
 
 /// What one read takes at most.
 const READ_BYTES: usize = 64 * 1024;
@@ -97,7 +99,7 @@ impl From<io::Error> for End {
 
 /// Serves one connection to its end.
 pub(super) fn serve(conversation: &mut dyn Conversation, mut intake: Intake, stop: &Stop, limits: Limits) {
-    let mut client = Client { conversation, stop, unread: Vec::new(), bytes: 0 };
+    let mut client = Client { conversation, stop, unread: Unread::default(), bytes: 0 };
     loop {
         let outcome = client.request(&mut intake, limits);
         intake.read(std::mem::take(&mut client.bytes));
@@ -118,7 +120,7 @@ struct Client<'a> {
     conversation: &'a mut dyn Conversation,
     stop: &'a Stop,
     /// What was read and not yet used.
-    unread: Vec<u8>,
+    unread: Unread,
     /// Bytes read since they were counted.
     bytes: usize,
 }
@@ -147,12 +149,12 @@ impl Client<'_> {
         let mut deadline = Instant::now() + idle;
         let mut has_begun = false;
         loop {
-            if !has_begun && !self.unread.is_empty() {
+            if !has_begun && !self.unread.rest().is_empty() {
                 has_begun = true;
                 deadline = Instant::now() + HEAD_TIME;
             }
-            if let Some((head, length)) = request::parse(&self.unread)? {
-                self.unread.drain(..length);
+            if let Some((head, length)) = request::parse(self.unread.rest())? {
+                self.unread.skip(length);
                 return Ok(head);
             }
             match self.fill(deadline, !has_begun) {
@@ -202,11 +204,10 @@ impl Client<'_> {
             return Err(Refusal::of("413 Content Too Large", too_long_text(most)).into());
         }
         let length = length as usize;
-        while self.unread.len() < length {
+        while self.unread.rest().len() < length {
             self.fill(deadline, false)?;
         }
-        let rest = self.unread.split_off(length);
-        Ok(std::mem::replace(&mut self.unread, rest))
+        Ok(self.unread.take(length))
     }
 
     /// Reads a body that nobody wants: a client that has not sent all of it does not read the answer.
@@ -216,8 +217,8 @@ impl Client<'_> {
         }
         let mut left = length;
         loop {
-            let here = left.min(self.unread.len() as u64);
-            self.unread.drain(..here as usize);
+            let here = left.min(self.unread.rest().len() as u64);
+            self.unread.skip(here as usize);
             left -= here;
             if left == 0 {
                 return Ok(());
@@ -256,13 +257,12 @@ impl Client<'_> {
     /// The next line, without its end.
     fn line(&mut self, deadline: Instant) -> Result<Vec<u8>, End> {
         loop {
-            if let Some(end) = self.unread.iter().position(|&byte| byte == b'\n') {
-                let rest = self.unread.split_off(end + 1);
-                let mut line = std::mem::replace(&mut self.unread, rest);
+            if let Some(end) = self.unread.rest().iter().position(|&byte| byte == b'\n') {
+                let mut line = self.unread.take(end + 1);
                 line.truncate(line.strip_suffix(b"\r\n").map_or(end, <[u8]>::len));
                 return Ok(line);
             }
-            if self.unread.len() > MAX_CHUNK_LINE {
+            if self.unread.rest().len() > MAX_CHUNK_LINE {
                 return Err(
                     Refusal::last("400 Bad Request", "a line between chunks that does not end").into()
                 );
@@ -289,7 +289,7 @@ impl Client<'_> {
                 Ok(0) => return Err(End::Broken),
                 Ok(count) => {
                     self.bytes += count;
-                    self.unread.extend_from_slice(&space[..count]);
+                    self.unread.push(&space[..count]);
                     return Ok(());
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -324,7 +324,7 @@ impl Client<'_> {
     fn linger(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(1);
         for _ in 0..MAX_HEAD_BYTES {
-            self.unread.clear();
+            self.unread.skip(usize::MAX);
             if self.fill(deadline, true).is_err() {
                 return;
             }

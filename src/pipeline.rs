@@ -245,17 +245,11 @@ fn pipelines() -> Vec<Arc<Pipeline>> {
 /// The list of pipelines. `None` only in a forked child, when a thread that did not come along held the list at the
 /// fork: nobody would ever let go of it.
 fn lock_pipelines() -> Option<MutexGuard<'static, Vec<Weak<Pipeline>>>> {
-    const ATTEMPTS: usize = 100;
-    if !fork::is_child() {
-        return Some(PIPELINES.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-    (0..ATTEMPTS).find_map(|_| match PIPELINES.try_lock() {
+    let lock = || PIPELINES.lock().unwrap_or_else(PoisonError::into_inner);
+    fork::unless_dead(lock, || match PIPELINES.try_lock() {
         Ok(pipelines) => Some(pipelines),
         Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => {
-            std::thread::sleep(Duration::from_micros(100));
-            None
-        }
+        Err(TryLockError::WouldBlock) => None,
     })
 }
 

@@ -403,10 +403,15 @@ impl DestinationCounters {
         *self.stuck_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
+    /// How long a destination has had something to do and has not moved, if that is too long.
+    pub(crate) fn stuck_for(&self) -> Option<Duration> {
+        let since = *self.stuck_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map(|since| since.elapsed()).filter(|stuck| *stuck >= self.stuck_after)
+    }
+
     /// What to say of a destination that has something to do and has not moved for too long.
     pub(crate) fn stuck(&self) -> Option<String> {
-        let since = *self.stuck_since.lock().unwrap_or_else(PoisonError::into_inner);
-        let stuck = since.map(|since| since.elapsed()).filter(|stuck| *stuck >= self.stuck_after)?;
+        let stuck = self.stuck_for()?;
         Some(format!("nothing was confirmed for {:.1} s although messages wait", stuck.as_secs_f64()))
     }
 

@@ -372,6 +372,44 @@ fn every_call_that_returned_is_delivered_after_kills_with_a_ring_and_a_spool_whi
     assert_eq!(rings(&ring), Vec::<String>::new(), "nothing is left");
 }
 
+/// What a spool has no room for is nowhere but in the ring.
+#[cfg(feature = "spool")]
+#[test]
+fn every_call_that_returned_is_delivered_after_a_kill_with_a_ring_and_a_spool_that_is_full() {
+    let (sink, directory) = (Sink::start(), Directory::new());
+    let (ring, spool) = (directory.file("ring"), directory.file("spool"));
+    let down = format!("tcp://127.0.0.1:{}", closed_port());
+    let variables = [(SPOOL, spool.as_path()), ("METLOG_SPOOL_LIMIT", Path::new("131072"))];
+    let child = Logging::start_with("killed", &down, Some(&ring), 0, u64::MAX, &variables);
+    eventually("the spool says that it is full", || {
+        std::fs::read_to_string(complaints(&ring)).is_ok_and(|said| said.contains("stay in memory"))
+    });
+    let returned = BTreeMap::from([(0, child.killed_after(1))]);
+    let mut command = child::command("child", "deliver", &sink.address);
+    command.env(RING, &ring).env(SPOOL, &spool);
+    let ended = child::run(command);
+    assert!(ended.status.success(), "{ended:#?}");
+    eventually("every connection is read to its end", || sink.open() == 0);
+    let (delivered, duplicates) = check(&sink.lines(), &returned);
+    let fault = "SIGKILL, ring and a full spool, router down";
+    record(fault, "every returned call", delivered, delivered, &[], duplicates);
+}
+
+/// More than the queue holds.
+#[test]
+fn a_destination_that_is_down_does_not_use_up_the_ring_of_the_others() {
+    const CALLS: u64 = 60_000;
+    let (sink, directory) = (Sink::start(), Directory::new());
+    let down = format!("tcp://127.0.0.1:{}", closed_port());
+    let mut command = child::command("child", "ends", &format!("{},{down}", sink.address));
+    command.env(RING, directory.file("ring")).env(LIMIT, CALLS.to_string());
+    let ended = child::run(command);
+    assert!(ended.status.success(), "{ended:#?}");
+    eventually("every connection is read to its end", || sink.open() == 0);
+    let got = Got::read(&sink.lines());
+    assert_eq!((got.missing(1, CALLS).count(), got.ids.len() as u64), (0, CALLS));
+}
+
 fn rings(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).expect("there");
     entries.map(|entry| entry.expect("read").file_name().to_string_lossy().into_owned()).collect()

@@ -7,9 +7,11 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, TryLockError};
 
 use tracing::{Level, Metadata};
+
+use crate::queue::fork;
 
 /// What the value of a callsite's field is for.
 #[derive(Clone, Debug, PartialEq)]
@@ -251,7 +253,10 @@ fn slot(address: usize) -> usize {
 #[cold]
 #[inline(never)]
 fn enter(metadata: &'static Metadata<'static>, address: usize) -> Id {
-    let callsite = look_up(address as u64).unwrap_or_else(|| add(metadata, address));
+    // In a forked child whose dictionary nobody will ever unlock nothing is remembered, and nothing captured.
+    let Some(callsite) = look_up(address as u64).or_else(|| add(metadata, address)) else {
+        return Id { id: address as u64, seen: 0 };
+    };
     let level = if callsite.is_plain() { usize::from(level(metadata)) + 1 } else { 0 };
     if address & LEVEL == 0 {
         SEEN[slot(address)].store(address | level, Ordering::Release);
@@ -259,10 +264,13 @@ fn enter(metadata: &'static Metadata<'static>, address: usize) -> Id {
     Id { id: address as u64, seen: level }
 }
 
-fn add(metadata: &'static Metadata<'static>, address: usize) -> &'static Callsite {
-    let mut dictionary = DICTIONARY.write().unwrap_or_else(PoisonError::into_inner);
+fn add(metadata: &'static Metadata<'static>, address: usize) -> Option<&'static Callsite> {
+    let mut dictionary = fork::unless_dead(
+        || DICTIONARY.write().unwrap_or_else(PoisonError::into_inner),
+        || available(DICTIONARY.try_write()),
+    )?;
     if let Some(callsite) = dictionary.callsites.as_ref().and_then(|known| known.get(&(address as u64))) {
-        return callsite;
+        return Some(callsite);
     }
     // Kept for ever, like the metadata itself: there are as many as the program has callsites.
     let callsite: &'static Callsite = Box::leak(Box::new(Callsite::new(Description::of(metadata))));
@@ -271,12 +279,25 @@ fn add(metadata: &'static Metadata<'static>, address: usize) -> &'static Callsit
         keeper.keep(address as u64, callsite);
     }
     dictionary.callsites.get_or_insert_with(HashMap::new).insert(address as u64, callsite);
-    callsite
+    Some(callsite)
+}
+
+/// What a lock guards, unless somebody else has it.
+fn available<G>(attempt: Result<G, TryLockError<G>>) -> Option<G> {
+    match attempt {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 /// What an id means; `None` for what no record can hold.
 pub(crate) fn look_up(id: u64) -> Option<&'static Callsite> {
-    DICTIONARY.read().unwrap_or_else(PoisonError::into_inner).callsites.as_ref()?.get(&id).copied()
+    let dictionary = fork::unless_dead(
+        || DICTIONARY.read().unwrap_or_else(PoisonError::into_inner),
+        || available(DICTIONARY.try_read()),
+    )?;
+    dictionary.callsites.as_ref()?.get(&id).copied()
 }
 
 #[cfg(test)]

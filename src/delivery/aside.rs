@@ -135,6 +135,11 @@ impl Aside {
         self.spool.iter_mut().for_each(Spool::sync);
     }
 
+    /// Whether messages were put into the spool that are not on disk.
+    pub(super) fn has_unwritten(&self) -> bool {
+        self.spool.as_ref().is_some_and(Spool::has_unwritten)
+    }
+
     /// When there is something to do here again without being told.
     pub(super) fn due(&self) -> Option<Instant> {
         self.spool.as_ref().and_then(Spool::due)
@@ -160,9 +165,10 @@ impl Aside {
     }
 }
 
-/// Whether a batch of the spool has arrived: every destination that answers has it, and at least one does.
+/// Whether a batch of the spool has arrived: every destination that answers has it, and at least one does. One that
+/// takes nothing and gives no error must not hold the others up.
 fn has_arrived(outlets: &[Outlet]) -> bool {
-    let is_done = |outlet: &Outlet| outlet.is_settled() || outlet.is_failing();
+    let is_done = |outlet: &Outlet| outlet.is_settled() || outlet.is_failing() || outlet.is_stuck();
     outlets.iter().any(Outlet::is_settled) && outlets.iter().all(is_done)
 }
 

@@ -94,6 +94,10 @@ fn are_settled(outlets: &[Outlet], marks: &[u64]) -> bool {
     outlets.iter().zip(marks).all(|(outlet, &mark)| outlet.has_settled(mark))
 }
 
+fn is_settled_somewhere(outlets: &[Outlet], marks: &[u64]) -> bool {
+    outlets.iter().zip(marks).any(|(outlet, &mark)| outlet.has_settled(mark))
+}
+
 /// Chunks that were encoded and whose messages are on their way.
 #[derive(Debug, Default)]
 struct Held(VecDeque<(Chunk, Marks)>);
@@ -116,9 +120,13 @@ impl Held {
         self.0.push_back((chunk, marks));
     }
 
-    /// Gives back what is settled.
+    /// Gives back what is settled. One of several destinations that does not take it must not use up the queue of the
+    /// others: when little room is left, one that has it is enough, and the rest is in the other one's own memory.
     fn release(&mut self, queue: &Queue, outlets: &[Outlet]) {
-        while self.0.front().is_some_and(|(_, marks)| are_settled(outlets, marks)) {
+        let may_go = |marks: &[u64]| {
+            are_settled(outlets, marks) || (queue.is_low() && is_settled_somewhere(outlets, marks))
+        };
+        while self.0.front().is_some_and(|(_, marks)| may_go(marks)) {
             if let Some((chunk, _)) = self.0.pop_front() {
                 queue.give_back(chunk);
             }
@@ -130,11 +138,17 @@ impl Held {
 #[derive(Default)]
 struct Replay(VecDeque<Replayed>);
 
+/// What becomes of a slot whose messages have arrived.
+enum Settle {
+    Empty,
+    Keep,
+}
+
 struct Replayed {
     ring: DeadRing,
     reader: RingReader,
-    /// Slots whose messages are on their way.
-    on_their_way: VecDeque<(u32, Marks)>,
+    /// Slots whose messages are on their way. One with damage in it stays as it is.
+    on_their_way: VecDeque<(u32, Marks, Settle)>,
     has_damage: bool,
 }
 
@@ -178,15 +192,15 @@ impl Replayed {
         if damaged > 0 {
             queue.counters.turned_away(LossReason::Damaged, damaged);
             self.has_damage = true;
-        } else {
-            self.on_their_way.push_back((slot, marks(outlets)));
         }
+        let settle = if damaged > 0 { Settle::Keep } else { Settle::Empty };
+        self.on_their_way.push_back((slot, marks(outlets), settle));
         true
     }
 
     fn release(&mut self, outlets: &[Outlet]) {
-        while self.on_their_way.front().is_some_and(|(_, marks)| are_settled(outlets, marks)) {
-            if let Some((slot, _)) = self.on_their_way.pop_front() {
+        while self.on_their_way.front().is_some_and(|(_, marks, _)| are_settled(outlets, marks)) {
+            if let Some((slot, _, Settle::Empty)) = self.on_their_way.pop_front() {
                 self.ring.settle(slot);
             }
         }

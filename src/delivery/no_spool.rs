@@ -12,6 +12,10 @@ impl Spool {
         match *self {}
     }
 
+    pub(crate) fn has_unwritten(&self) -> bool {
+        match *self {}
+    }
+
     pub(crate) fn put(&mut self, _: &[u8]) {
         match *self {}
     }

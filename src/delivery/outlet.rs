@@ -317,6 +317,11 @@ impl Outlet {
         self.counters.is_failing()
     }
 
+    /// Whether it has something to send, and nothing of it has moved for too long.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.counters.stuck_for().is_some()
+    }
+
     /// Whether everything that was put in here is settled.
     pub(crate) fn is_settled(&self) -> bool {
         self.has_settled(self.mark())

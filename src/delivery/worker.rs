@@ -88,6 +88,10 @@ impl Drop for OnExit {
     fn drop(&mut self) {
         self.0.close();
         while let Some(chunk) = self.0.take() {
+            if self.0.outlives_the_process() {
+                // Dropped, and not emptied: it is the next start's.
+                continue;
+            }
             self.0.counters.lose(LossReason::WorkerFailed, chunk.messages);
             self.0.give_back(chunk);
         }
@@ -151,7 +155,9 @@ impl Worker {
     /// The worker is at its end, and what it holds is lost.
     fn fail(&mut self) {
         let now = Instant::now();
-        self.queue.counters.lose(LossReason::WorkerFailed, self.work.messages());
+        if !self.queue.outlives_the_process() {
+            self.queue.counters.lose(LossReason::WorkerFailed, self.work.messages());
+        }
         self.aside.close(&mut self.outlets);
         self.outlets.iter_mut().for_each(|outlet| outlet.close(now, 0));
     }
@@ -348,11 +354,16 @@ impl Worker {
             let is_complete = flush.marks.as_ref().is_some_and(|marks| {
                 all_is_on_disk || outlets.iter().zip(marks).all(|(outlet, &mark)| outlet.has_settled(mark))
             });
-            if is_complete {
-                aside.sync();
+            if !is_complete {
+                return true;
+            }
+            aside.sync();
+            // What the disk does not take is in memory only, and pending.
+            let is_left = aside.has_unwritten();
+            if !is_left {
                 flush.done.0.open();
             }
-            !is_complete
+            is_left
         });
     }
 
@@ -452,7 +463,10 @@ impl Worker {
     }
 
     fn release_settled(&mut self) {
-        self.crash.release_settled(&self.queue, &self.outlets);
+        // What went to the spool and is not on disk yet is nowhere but in the ring.
+        if !self.aside.has_unwritten() {
+            self.crash.release_settled(&self.queue, &self.outlets);
+        }
     }
 
     fn leave_ring(&mut self) {

@@ -20,6 +20,22 @@ pub(crate) fn is_child() -> bool {
     GENERATION.load(Ordering::Relaxed) > 0
 }
 
+/// What a lock guards. In a forked child, where a thread that did not come along may have held it at the fork, it is
+/// tried for a moment only, and then `None`: nobody would ever let go of it.
+pub(crate) fn unless_dead<G>(lock: impl FnOnce() -> G, attempt: impl Fn() -> Option<G>) -> Option<G> {
+    const ATTEMPTS: usize = 100;
+    if !is_child() {
+        return Some(lock());
+    }
+    (0..ATTEMPTS).find_map(|_| {
+        let guard = attempt();
+        if guard.is_none() {
+            std::thread::sleep(std::time::Duration::from_micros(100));
+        }
+        guard
+    })
+}
+
 impl Process {
     /// The calling process, watched for forks from now on.
     pub(crate) fn current() -> Process {

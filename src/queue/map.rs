@@ -260,6 +260,8 @@ impl Buffer {
     pub(crate) fn clear(&mut self) {
         self.len = 0;
         self.commit();
+        // Nothing that is written into the slot from now on is there before the 0 is.
+        std::sync::atomic::fence(Ordering::SeqCst);
     }
 }
 

@@ -420,6 +420,14 @@ impl Queue {
         !matches!(self.calls.try_send(call), Err(TrySendError::Disconnected(_)))
     }
 
+    /// Whether what is in the queue can be delivered by the next start.
+    pub(crate) fn outlives_the_process(&self) -> bool {
+        #[cfg(feature = "ring")]
+        return self.ring.is_some();
+        #[cfg(not(feature = "ring"))]
+        false
+    }
+
     /// Whether this is a child that was forked after the queue was made.
     pub(crate) fn was_forked(&self) -> bool {
         self.process.was_forked()

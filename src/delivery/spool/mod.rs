@@ -119,6 +119,11 @@ impl Spool {
         self.waiting.is_empty() && self.write_again_at.is_none_or(|at| at <= Instant::now())
     }
 
+    /// Whether something was put in that is not on disk.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Takes one encoded message; [`write`](Spool::write) brings it to disk.
     pub(crate) fn put(&mut self, message: &[u8]) {
         self.waiting.push(|out| out.extend_from_slice(message));

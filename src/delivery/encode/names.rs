@@ -132,7 +132,7 @@ mod tests {
             (own::BUSY, "busy_ms"),
             (own::IDLE, "idle_ms"),
             (own::TRUNCATED, "truncated"),
-            (own::METLOG_ID, super::super::ids::FIELD),
+            (own::METLOG_ID, "metlog_id"),
         ];
         for (number, name) in numbers {
             assert_eq!(names.number(name.as_bytes()), number);

@@ -8,7 +8,7 @@
 //! | 405, 411, 415, 431, 501 | not a POST with a body that is understood |
 //! | 408 | the request took too long to arrive |
 //! | 413 | the body, unpacked, or one of its lines is too long |
-//! | 503 | a queue is full, or an output has not written the messages within 5 s, or there are too many connections, or more than 16 MiB of bodies at once |
+//! | 503 | a queue is full, or an output needs more than 5 s to write, or too many connections, or too many bytes of bodies |
 //!
 //! Nothing is lost here without an answer that says so to the client, which has the messages still. After a 503 that
 //! was given because an output was slow, messages may be written twice.

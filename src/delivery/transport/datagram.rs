@@ -312,7 +312,7 @@ fn send_some(current: &mut Current<impl DatagramSocket>, batch: &Batch, _: usize
 
 /// Raises the send buffer towards [`SEND_BUFFER_BYTES`]; never lowers what the administrator gave.
 #[cfg(unix)]
-pub(super) fn widen(socket: &impl DatagramSocket) {
+pub(super) fn widen(socket: &impl Waitable) {
     use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size};
     if socket_send_buffer_size(socket).is_ok_and(|bytes| bytes < SEND_BUFFER_BYTES) {
         let _ = set_socket_send_buffer_size(socket, SEND_BUFFER_BYTES);
@@ -320,4 +320,4 @@ pub(super) fn widen(socket: &impl DatagramSocket) {
 }
 
 #[cfg(not(unix))]
-pub(super) fn widen(_: &impl DatagramSocket) {}
+pub(super) fn widen(_: &impl Waitable) {}

@@ -53,7 +53,7 @@ pub mod variables {
     pub const QUEUE_BYTES: &str = "METLOG_QUEUE_BYTES";
     /// `METLOG_FLUSH_TIMEOUT_MS`: how long the end of the program waits for delivery. Default 5000.
     pub const FLUSH_TIMEOUT: &str = "METLOG_FLUSH_TIMEOUT_MS";
-    /// `METLOG_MESSAGE_IDS`: `true` or `false`; a `message_id` in each message, so that one that is sent again is known.
+    /// `METLOG_MESSAGE_IDS`: `true` or `false`; a `metlog_id` in each message, so that one that is sent again is known.
     /// Default `false`.
     pub const MESSAGE_IDS: &str = "METLOG_MESSAGE_IDS";
     /// `METLOG_DISABLED_TIMERS`: names of timers and spans that are not timed, with commas; `*` is all.
@@ -245,7 +245,7 @@ impl Builder {
         self
     }
 
-    /// Whether each message has a field `message_id`, `boot-pid-start-sequence`: the same when it is sent again because
+    /// Whether each message has a field `metlog_id`, `boot-pid-start-sequence`: the same when it is sent again because
     /// a connection broke, and to each of several destinations, so that a receiver can tell a message that came twice.
     /// The router of this crate drops those. Default `false`: it makes each message about 70 bytes longer.
     pub fn message_ids(mut self, wanted: bool) -> Self {

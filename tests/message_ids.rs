@@ -14,7 +14,7 @@ use tracing_metlog::router::{Config, Input, Matcher, Output, Route, Router};
 
 fn id(line: &str) -> String {
     let message: Value = serde_json::from_str(line).expect("JSON");
-    message["fields"]["message_id"].as_str().unwrap_or_else(|| panic!("no id in {line}")).to_owned()
+    message["fields"]["metlog_id"].as_str().unwrap_or_else(|| panic!("no id in {line}")).to_owned()
 }
 
 #[test]
@@ -37,16 +37,17 @@ fn every_message_has_an_id_of_its_own_and_the_same_at_every_destination() {
 fn a_field_of_the_same_name_does_not_hide_the_id_and_without_the_option_there_is_none() {
     let receiver = Receiver::tcp();
     let guard = built(tracing_metlog::builder().logger("app").router(&receiver.address).message_ids(true));
-    guard.client().message("oldstyle").field("message_id", "mine").send();
+    guard.client().message("oldstyle").field("metlog_id", "mine").field("message_id", "order-42").send();
     drop(guard);
     let lines = receiver.close_at_end();
-    assert!(id(&lines[0]) != "mine" && lines[0].matches("message_id").count() == 1, "{lines:?}");
+    assert!(lines[0].contains(r#""message_id":"order-42""#), "a program's own ids stay: {lines:?}");
+    assert!(id(&lines[0]) != "mine" && lines[0].matches("metlog_id").count() == 1, "{lines:?}");
 
     let receiver = Receiver::tcp();
     let guard = built(tracing_metlog::builder().logger("app").router(&receiver.address));
     guard.client().message("oldstyle").send();
     drop(guard);
-    assert!(!receiver.close_at_end()[0].contains("message_id"));
+    assert!(!receiver.close_at_end()[0].contains("metlog_id"));
 }
 
 #[test]
@@ -102,4 +103,31 @@ fn the_router_drops_what_comes_twice_and_counts_it() {
     Got::read(&got).assert_complete(1, 40);
     let promise = "each is taken once, and the others are counted";
     fault_report::record("18 of 40 messages sent twice, with ids, to the router", promise, 40, 40, &[], 0);
+}
+
+#[test]
+fn fields_of_a_program_that_look_like_ids_make_no_message_a_duplicate() {
+    let (output, capture) = Output::capture();
+    let config = Config::new().input(Input::tcp("127.0.0.1:0")).route(Route::new(Matcher::any(), output));
+    let router = Router::start(config).expect("starts");
+    let address = router.addresses()[0].trim_start_matches("tcp://").to_owned();
+    let mut stream = std::net::TcpStream::connect(&address).expect("connects");
+    for (field, id) in [
+        ("message_id", "order-42"),
+        ("metlog_id", "order-42"),
+        ("metlog_id", "boot-1-start-7"),
+        ("message_id", "0123456789abcdef-1-0123456789abcdef-7"),
+    ] {
+        for n in 0..3 {
+            let line =
+                format!(r#"{{"type": "x", "payload": "{field} {id} {n}", "fields": {{"{field}": "{id}"}}}}"#);
+            writeln!(stream, "{line}").expect("sent");
+        }
+    }
+    drop(stream);
+    eventually("all is read", || router.counters().received == 12);
+    assert_eq!(router.shutdown(LONG).duplicates, 0);
+    let payloads: BTreeSet<_> =
+        capture.messages().iter().map(|message| message.payload.to_string()).collect();
+    assert_eq!(payloads.len(), 12, "{payloads:?}");
 }

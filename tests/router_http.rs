@@ -240,7 +240,7 @@ fn a_message_that_was_refused_is_no_duplicate_when_it_comes_again_and_one_that_w
     let config = Config::new().input(http()).route(Route::new(Matcher::type_is("slow"), output));
     let router = Router::start(config.route(Route::new(Matcher::any(), other))).expect("starts");
     let body = |kind: &str, number: u64| {
-        let fields = format!(r#"{{"message_id": "boot-1-start-{number}"}}"#);
+        let fields = format!(r#"{{"metlog_id": "0123456789abcdef-1-18ab000000000000-{number}"}}"#);
         post(format!(r#"{{"type": "{kind}", "payload": "{number}", "fields": {fields}}}"#).as_bytes(), "")
     };
     let mut stream = connect(&router);
@@ -253,6 +253,40 @@ fn a_message_that_was_refused_is_no_duplicate_when_it_comes_again_and_one_that_w
     assert_eq!(payloads(&capture), ["1", "1", "2", "3"]);
     let counters = router.shutdown(PATIENCE);
     assert_eq!((counters.received, counters.duplicates, counters.types["quick"]), (5, 2, 2));
+}
+
+#[test]
+fn bodies_share_their_room_unpacked_and_who_finds_none_is_told_to_come_again() {
+    const ROOM: usize = 16 * 1024 * 1024;
+    let (entered, has_entered) = std::sync::mpsc::channel();
+    let (open, is_open) = std::sync::mpsc::channel::<()>();
+    let output = Output::function(move |_| {
+        let _ = (entered.send(()), is_open.recv());
+    });
+    let config = Config::new().input(http().max_body_bytes(ROOM)).route(Route::new(Matcher::any(), output));
+    let router = Router::start(config).expect("starts");
+    // One message and blanks: little on the wire and in the queue, and all of the room.
+    let mut body = (message(0) + "\n").into_bytes();
+    body.resize(ROOM, b' ');
+    let whole = post(&gzip(&body), "Content-Encoding: gzip\r\n");
+    let small = post(message(1).as_bytes(), "");
+    let small_packed = post(&gzip(message(2).as_bytes()), "Content-Encoding: gzip\r\n");
+    let (mut first, mut second) = (connect(&router), connect(&router));
+    first.write_all(&whole).expect("sent");
+    has_entered.recv_timeout(PATIENCE).expect("the output has the message, and the request all of the room");
+    for request in [&small, &small_packed] {
+        let (status, head, text) = ask(&mut second, request);
+        assert_eq!((status, text.as_str()), (503, "too many bytes of other requests are in work\n"));
+        assert!(head.contains("Retry-After: 1\r\n"), "{head}");
+    }
+    drop(open);
+    assert_eq!(answer(&mut first).0, 200);
+    for request in [&post(b"{}", ""), &small, &whole, &small_packed] {
+        let expected = if request.ends_with(b"{}") { 400 } else { 200 };
+        assert_eq!(ask(&mut second, request).0, expected, "its room was given back");
+    }
+    let counters = router.shutdown(PATIENCE);
+    assert_eq!((counters.received, counters.inputs[0].busy, counters.outputs[0].dropped), (4, 2, 0));
 }
 
 #[test]

@@ -27,7 +27,12 @@ const CONNECTIONS: usize = 1024;
 #[cfg(feature = "http")]
 const HTTP_BODY_BYTES: usize = 4 * 1024 * 1024;
 
-/// Connections of one HTTP input: each may hold a body, packed and unpacked.
+/// Bodies of one HTTP input that are worked on at the same time, unpacked. Decoded, they take many times as much memory:
+/// more of them would not fit a small machine, and fewer would let a client of ours wait that sends at full speed.
+#[cfg(feature = "http")]
+const HTTP_BODIES_BYTES: usize = 16 * 1024 * 1024;
+
+/// Connections of one HTTP input: each may hold a body, as it came.
 #[cfg(feature = "http")]
 const HTTP_CONNECTIONS: usize = 256;
 
@@ -239,6 +244,11 @@ impl Input {
     }
 
     /// The longest body of an HTTP request, unpacked; a longer one is answered 413. Default: 4 MiB.
+    ///
+    /// All connections together have room for 16 MiB of bodies, unpacked, from the moment a body has arrived until its
+    /// messages are written, or for one of the longest body if that is more. A request that finds no room is answered
+    /// 503 with `Retry-After` and counted as `busy`. Bodies that are still arriving do not count, so that a slow client
+    /// takes no room from the others: up to `max_connections` of them are held, each up to this length.
     #[cfg(feature = "http")]
     #[must_use]
     pub fn max_body_bytes(mut self, bytes: usize) -> Self {
@@ -269,6 +279,12 @@ impl Input {
             tls.client_ca = Some(client_ca.into());
         }
         self
+    }
+
+    /// What the bodies of all connections may take together; one of any length that is accepted fits.
+    #[cfg(feature = "http")]
+    pub(super) fn bodies_bytes(&self) -> usize {
+        self.max_body_bytes.max(HTTP_BODIES_BYTES)
     }
 
     /// The longest message taken; a longer one is skipped and counted. Default: 1 MiB, for UDP 65,535 bytes,

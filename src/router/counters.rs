@@ -125,7 +125,7 @@ pub struct Counters {
     pub types: BTreeMap<String, u64>,
     /// Messages that no route matched.
     pub unrouted: u64,
-    /// Messages whose `message_id` came before: a client sent them again. They went no further.
+    /// Messages whose `metlog_id` came before: a client sent them again. They went no further.
     pub duplicates: u64,
     /// Input by input, in the order of the configuration.
     pub inputs: Vec<InputCounters>,
@@ -158,7 +158,8 @@ pub struct InputCounters {
     pub open: u64,
     /// Connections turned away because there were too many, or no thread could be had.
     pub refused: u64,
-    /// HTTP requests that were answered 503, because an output was full or slow: their clients have them still.
+    /// HTTP requests that were answered 503, because an output was full or slow or other bodies took all the room: their
+    /// clients have them still.
     pub busy: u64,
     /// HTTP requests that were answered with another refusal than 503; what was no message in them is in `malformed` too.
     pub bad_requests: u64,
@@ -270,6 +271,9 @@ pub(super) struct InputState {
     pub(super) open: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) busy: AtomicU64,
+    /// Bytes of the bodies that requests are worked on with, unpacked.
+    #[cfg(feature = "http")]
+    pub(super) body_bytes: std::sync::atomic::AtomicUsize,
     pub(super) bad_requests: AtomicU64,
     pub(super) errors: AtomicU64,
 }

@@ -75,14 +75,12 @@ impl Dispatch {
     /// Whether the message says who it is, and that one was taken before.
     #[cfg(feature = "http")]
     fn came_before(&self, message: &Message) -> bool {
-        let id = message.fields.get(ids::FIELD).and_then(Value::as_str);
-        id.is_some_and(|id| self.seen.knows(id))
+        id(message).is_some_and(|id| self.seen.knows(id))
     }
 
     /// Whether the message says who it is, and that one came before.
     fn is_duplicate(&self, message: &Message) -> bool {
-        let id = message.fields.get(ids::FIELD).and_then(Value::as_str);
-        id.is_some_and(|id| self.seen.is_duplicate(id))
+        id(message).is_some_and(|id| self.seen.is_duplicate(id))
     }
 
     fn route(&self, message: &Message, bytes: usize, batches: &mut [Batch]) {
@@ -97,6 +95,10 @@ impl Dispatch {
             add(&self.unrouted, 1);
         }
     }
+}
+
+fn id(message: &Message) -> Option<&str> {
+    message.fields.get(ids::FIELD).and_then(Value::as_str)
 }
 
 /// The way of one thread's frames into the router.

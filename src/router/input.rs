@@ -355,6 +355,7 @@ fn talk(stream: &mut impl Conversation, intake: Intake, stop: &Stop, input: &Inp
     if matches!(input.address, Address::Http(_)) {
         let limits = http::Limits {
             body_bytes: input.max_body_bytes,
+            bodies_bytes: input.bodies_bytes(),
             message_bytes: input.max_message_bytes,
             idle: input.idle_deadline.unwrap_or(Duration::from_secs(86_400)),
         };

@@ -6,8 +6,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The field it stands in.
-pub(crate) const FIELD: &str = "message_id";
+/// The field it stands in: a name that programs do not give to fields of their own, as they do `message_id`.
+pub(crate) const FIELD: &str = "metlog_id";
+
+/// Hexadecimal digits of `boot` and of `start`: as many in every id, so that little else looks like one.
+const HEX_DIGITS: usize = 16;
 
 /// Gives out ids.
 #[derive(Debug)]
@@ -25,7 +28,7 @@ impl Ids {
         static MADE: AtomicU64 = AtomicU64::new(0);
         let start = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
         let start = start.wrapping_add(MADE.fetch_add(1, Ordering::Relaxed));
-        Ids { prefix: format!("\"{}-{process_id}-{start:x}-", boot()).into_bytes(), next: 0 }
+        Ids { prefix: format!("\"{}-{process_id}-{start:016x}-", boot()).into_bytes(), next: 0 }
     }
 
     /// Writes the next one as a JSON string.
@@ -37,13 +40,37 @@ impl Ids {
     }
 }
 
+/// The generator's part of an id and its sequence number. `None`: no [`Ids`] wrote it, however much it looks like one,
+/// and so it tells nothing about its message.
+#[cfg(feature = "router")]
+pub(crate) fn parse(id: &str) -> Option<(&str, u64)> {
+    let (generator, sequence) = id.rsplit_once('-')?;
+    let mut parts = generator.split('-');
+    let (boot, process_id, start) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_ours = parts.next().is_none() && is_hex(boot) && is_hex(start);
+    let process_id = decimal(process_id)?;
+    (is_ours && process_id <= u64::from(u32::MAX)).then_some((generator, decimal(sequence)?))
+}
+
+#[cfg(feature = "router")]
+fn is_hex(text: &str) -> bool {
+    text.len() == HEX_DIGITS && text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// A number as it is written here: no sign, no zeros before it.
+#[cfg(feature = "router")]
+fn decimal(text: &str) -> Option<u64> {
+    let is_plain = text == "0" || text.starts_with(|digit: char| matches!(digit, '1'..='9'));
+    text.parse().ok().filter(|_| is_plain)
+}
+
 /// The first half of Linux' id of this boot. Elsewhere the hash of nothing under a random key, which is another one
 /// for each process, and that does as well.
 fn boot() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let digits: String = id.chars().filter(char::is_ascii_hexdigit).take(16).collect();
-    if !digits.is_empty() {
-        return digits;
+    let digits: String = id.chars().filter(char::is_ascii_hexdigit).take(HEX_DIGITS).collect();
+    if digits.len() == HEX_DIGITS {
+        return digits.to_ascii_lowercase();
     }
     use std::hash::BuildHasher;
     format!("{:016x}", std::collections::hash_map::RandomState::new().hash_one(()))
@@ -63,6 +90,8 @@ mod tests {
                 ids.write(&mut out);
                 let id: String = serde_json::from_slice(&out).unwrap();
                 let parts: Vec<_> = id.split('-').collect();
+                #[cfg(feature = "router")]
+                assert_eq!(parse(&id), Some((id.rsplit_once('-').unwrap().0, number)));
                 assert!(parts.len() == 4 && parts[1] == "7" && parts[3] == number.to_string(), "{id}");
                 all.push(id);
             }
@@ -70,5 +99,37 @@ mod tests {
         all.sort();
         all.dedup();
         assert_eq!(all.len(), 300);
+    }
+
+    #[cfg(feature = "router")]
+    #[test]
+    fn what_no_generator_writes_is_not_taken_for_an_id() {
+        let (boot, start) = ("0123456789abcdef", "18ab000000000000");
+        assert_eq!(
+            parse(&format!("{boot}-4294967295-{start}-18446744073709551615")),
+            Some((format!("{boot}-4294967295-{start}").as_str(), u64::MAX))
+        );
+        for id in ["", "7", "order-42", "---1", "boot-1-start-1", "2026-11-22-1"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain([
+                format!("{boot}-1-{start}"),
+                format!("{boot}-1-{start}-"),
+                format!("{boot}-1-{start}- 1"),
+                format!("{boot}-1-{start}-+1"),
+                format!("{boot}-1-{start}-01"),
+                format!("{boot}-1-{start}-18446744073709551616"),
+                format!("{boot}-01-{start}-1"),
+                format!("{boot}--{start}-1"),
+                format!("{boot}-4294967296-{start}-1"),
+                format!("{boot}-1-{start}-1-1"),
+                format!("{boot}-1-{}-1", &start[1..]),
+                format!("{boot}0-1-{start}-1"),
+                format!("{}-1-{start}-1", boot.to_uppercase()),
+                format!("{}-1-{start}-1", boot.replace('f', "g")),
+            ])
+        {
+            assert_eq!(parse(&id), None, "{id:?}");
+        }
     }
 }

@@ -268,7 +268,7 @@ impl JsonEncoder {
             out.extend_from_slice(b"true,");
         }
         if let Some(ids) = ids {
-            fields.own_key(own::MESSAGE_ID, out);
+            fields.own_key(own::METLOG_ID, out);
             ids.write(out);
             out.push(b',');
         }

@@ -42,7 +42,7 @@ pub(crate) mod own {
     pub(crate) const BUSY: u32 = 10;
     pub(crate) const IDLE: u32 = 11;
     pub(crate) const TRUNCATED: u32 = 12;
-    pub(crate) const MESSAGE_ID: u32 = 13;
+    pub(crate) const METLOG_ID: u32 = 13;
 }
 
 /// The table of names.
@@ -132,7 +132,7 @@ mod tests {
             (own::BUSY, "busy_ms"),
             (own::IDLE, "idle_ms"),
             (own::TRUNCATED, "truncated"),
-            (own::MESSAGE_ID, "message_id"),
+            (own::METLOG_ID, "metlog_id"),
         ];
         for (number, name) in numbers {
             assert_eq!(names.number(name.as_bytes()), number);

@@ -8,12 +8,14 @@
 //! | 405, 411, 415, 431, 501 | not a POST with a body that is understood |
 //! | 408 | the request took too long to arrive |
 //! | 413 | the body, unpacked, or one of its lines is too long |
-//! | 503 | a queue is full, or an output has not written the messages within 5 s, or there are too many connections |
+//! | 503 | a queue is full, or an output needs more than 5 s to write, or too many connections, or too many bytes of bodies |
 //!
 //! Nothing is lost here without an answer that says so to the client, which has the messages still. After a 503 that
 //! was given because an output was slow, messages may be written twice.
 
+mod bodies;
 mod request;
+mod unread;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
@@ -25,7 +27,9 @@ use super::decode::decode;
 use super::dispatch::Intake;
 use super::stop::Stop;
 use crate::Message;
+use bodies::Share;
 use request::{Head, Length, Refusal, MAX_HEAD_BYTES};
+use unread::Unread;
 
 /// What one read takes at most.
 const READ_BYTES: usize = 64 * 1024;
@@ -49,6 +53,9 @@ pub(super) const NO_ROOM: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\
     Connection: close\r\n\r\n";
 
+/// What is told to a client whose body finds too many others in work.
+const NO_ROOM_FOR_BODY: End = End::Busy("too many bytes of other requests are in work");
+
 /// A connection that can be read, written, and waited for as long as one likes.
 pub(super) trait Conversation: Read + Write {
     /// How long the next read or write may wait.
@@ -59,6 +66,8 @@ pub(super) trait Conversation: Read + Write {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) body_bytes: usize,
+    /// What the bodies of all requests of the input may take together.
+    pub(super) bodies_bytes: usize,
     pub(super) message_bytes: usize,
     /// How long a connection may wait for its next request.
     pub(super) idle: Duration,
@@ -69,8 +78,10 @@ pub(super) struct Limits {
 enum End {
     /// Nothing is owed to anyone.
     Quiet,
-    /// The client is told, and then it ends.
+    /// The client is told, and then it ends, if the refusal says so.
     Refused(Refusal),
+    /// The client is told to come again, and why; the connection goes on.
+    Busy(&'static str),
     Broken,
 }
 
@@ -88,13 +99,13 @@ impl From<io::Error> for End {
 
 /// Serves one connection to its end.
 pub(super) fn serve(conversation: &mut dyn Conversation, mut intake: Intake, stop: &Stop, limits: Limits) {
-    let mut client = Client { conversation, stop, unread: Vec::new(), bytes: 0 };
+    let mut client = Client { conversation, stop, unread: Unread::default(), bytes: 0 };
     loop {
         let outcome = client.request(&mut intake, limits);
         intake.read(std::mem::take(&mut client.bytes));
         match outcome {
             Ok(true) => {}
-            Ok(false) | Err(End::Quiet) => return,
+            Ok(false) | Err(End::Quiet | End::Busy(_)) => return,
             Err(End::Refused(refusal)) => {
                 add(&intake.input.bad_requests, 1);
                 let _ = client.answer(refusal.status, &refusal.text, true);
@@ -109,7 +120,7 @@ struct Client<'a> {
     conversation: &'a mut dyn Conversation,
     stop: &'a Stop,
     /// What was read and not yet used.
-    unread: Vec<u8>,
+    unread: Unread,
     /// Bytes read since they were counted.
     bytes: usize,
 }
@@ -119,15 +130,11 @@ impl Client<'_> {
     fn request(&mut self, intake: &mut Intake, limits: Limits) -> Result<bool, End> {
         let head = self.head(limits.idle)?;
         let goes_on = !head.last && !self.stop.is_requested();
-        match self.body(&head, limits).and_then(|body| Ok(self.take(&body, intake, limits)?)) {
-            Ok(true) => self.answer("200 OK", "", !goes_on)?,
-            Ok(false) => {
+        match self.take(&head, intake, limits) {
+            Ok(()) => self.answer("200 OK", "", !goes_on)?,
+            Err(End::Busy(text)) => {
                 add(&intake.input.busy, 1);
-                self.answer(
-                    "503 Service Unavailable\r\nRetry-After: 1",
-                    "an output is full or slow",
-                    !goes_on,
-                )?;
+                self.answer("503 Service Unavailable\r\nRetry-After: 1", text, !goes_on)?;
             }
             Err(End::Refused(refusal)) if !refusal.closes => {
                 add(&intake.input.bad_requests, 1);
@@ -142,12 +149,12 @@ impl Client<'_> {
         let mut deadline = Instant::now() + idle;
         let mut has_begun = false;
         loop {
-            if !has_begun && !self.unread.is_empty() {
+            if !has_begun && !self.unread.rest().is_empty() {
                 has_begun = true;
                 deadline = Instant::now() + HEAD_TIME;
             }
-            if let Some((head, length)) = request::parse(&self.unread)? {
-                self.unread.drain(..length);
+            if let Some((head, length)) = request::parse(self.unread.rest())? {
+                self.unread.skip(length);
                 return Ok(head);
             }
             match self.fill(deadline, !has_begun) {
@@ -157,7 +164,22 @@ impl Client<'_> {
         }
     }
 
-    /// The body, unpacked.
+    /// Hands over every message of the body, or none.
+    fn take(&mut self, head: &Head, intake: &mut Intake, limits: Limits) -> Result<(), End> {
+        let body = self.body(head, limits)?;
+        // Given back before the answer, which a client may be slow to read.
+        let mut share = Share::of(&intake.input, limits.bodies_bytes);
+        let body = match head.gzip {
+            true => unpacked(&body, limits.body_bytes, &mut share)?,
+            false if share.grow(body.len()) => body,
+            false => return Err(NO_ROOM_FOR_BODY),
+        };
+        let messages = messages(&body, intake, limits.message_bytes)?;
+        let taken = intake.request(&messages, Instant::now() + WRITE_TIME);
+        taken.map_err(|_| End::Busy("an output is full or slow"))
+    }
+
+    /// The body as it is sent, without its chunks.
     fn body(&mut self, head: &Head, limits: Limits) -> Result<Vec<u8>, End> {
         if !head.post {
             return Err(Refusal::last("405 Method Not Allowed\r\nAllow: POST", "POST is accepted").into());
@@ -170,13 +192,9 @@ impl Client<'_> {
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         let deadline = Instant::now() + BODY_TIME;
-        let body = match head.length {
-            Length::Bytes(length) => self.counted(length, limits.body_bytes, deadline)?,
-            Length::Chunked => self.chunked(limits.body_bytes, deadline)?,
-        };
-        match head.gzip {
-            true => Ok(unpacked(&body, limits.body_bytes)?),
-            false => Ok(body),
+        match head.length {
+            Length::Bytes(length) => self.counted(length, limits.body_bytes, deadline),
+            Length::Chunked => self.chunked(limits.body_bytes, deadline),
         }
     }
 
@@ -186,11 +204,10 @@ impl Client<'_> {
             return Err(Refusal::of("413 Content Too Large", too_long_text(most)).into());
         }
         let length = length as usize;
-        while self.unread.len() < length {
+        while self.unread.rest().len() < length {
             self.fill(deadline, false)?;
         }
-        let rest = self.unread.split_off(length);
-        Ok(std::mem::replace(&mut self.unread, rest))
+        Ok(self.unread.take(length))
     }
 
     /// Reads a body that nobody wants: a client that has not sent all of it does not read the answer.
@@ -200,8 +217,8 @@ impl Client<'_> {
         }
         let mut left = length;
         loop {
-            let here = left.min(self.unread.len() as u64);
-            self.unread.drain(..here as usize);
+            let here = left.min(self.unread.rest().len() as u64);
+            self.unread.skip(here as usize);
             left -= here;
             if left == 0 {
                 return Ok(());
@@ -240,25 +257,18 @@ impl Client<'_> {
     /// The next line, without its end.
     fn line(&mut self, deadline: Instant) -> Result<Vec<u8>, End> {
         loop {
-            if let Some(end) = self.unread.iter().position(|&byte| byte == b'\n') {
-                let rest = self.unread.split_off(end + 1);
-                let mut line = std::mem::replace(&mut self.unread, rest);
+            if let Some(end) = self.unread.rest().iter().position(|&byte| byte == b'\n') {
+                let mut line = self.unread.take(end + 1);
                 line.truncate(line.strip_suffix(b"\r\n").map_or(end, <[u8]>::len));
                 return Ok(line);
             }
-            if self.unread.len() > MAX_CHUNK_LINE {
+            if self.unread.rest().len() > MAX_CHUNK_LINE {
                 return Err(
                     Refusal::last("400 Bad Request", "a line between chunks that does not end").into()
                 );
             }
             self.fill(deadline, false)?;
         }
-    }
-
-    /// Hands over every message of the body, or none. `false`: not now.
-    fn take(&mut self, body: &[u8], intake: &mut Intake, limits: Limits) -> Result<bool, Refusal> {
-        let messages = messages(body, intake, limits.message_bytes)?;
-        Ok(intake.request(&messages, Instant::now() + WRITE_TIME).is_ok())
     }
 
     /// Reads some more. A router that ends waits for a request that has begun, and for no other.
@@ -279,7 +289,7 @@ impl Client<'_> {
                 Ok(0) => return Err(End::Broken),
                 Ok(count) => {
                     self.bytes += count;
-                    self.unread.extend_from_slice(&space[..count]);
+                    self.unread.push(&space[..count]);
                     return Ok(());
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -314,7 +324,7 @@ impl Client<'_> {
     fn linger(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(1);
         for _ in 0..MAX_HEAD_BYTES {
-            self.unread.clear();
+            self.unread.skip(usize::MAX);
             if self.fill(deadline, true).is_err() {
                 return;
             }
@@ -350,12 +360,21 @@ fn messages(body: &[u8], intake: &Intake, most: usize) -> Result<Vec<(Message, u
     Ok(messages)
 }
 
-/// What gzip has packed; no more than may be is ever unpacked.
-fn unpacked(body: &[u8], most: usize) -> Result<Vec<u8>, Refusal> {
+/// What gzip has packed; no more than may be, and than there is room for, is ever unpacked.
+fn unpacked(body: &[u8], most: usize, share: &mut Share) -> Result<Vec<u8>, End> {
     let mut unpacked = Vec::new();
-    match MultiGzDecoder::new(body).take(most as u64 + 1).read_to_end(&mut unpacked) {
-        Ok(_) if unpacked.len() > most => Err(Refusal::of("413 Content Too Large", too_long_text(most))),
-        Ok(_) => Ok(unpacked),
-        Err(error) => Err(Refusal::of("400 Bad Request", format!("not gzip: {error}"))),
+    let mut decoder = MultiGzDecoder::new(body);
+    loop {
+        let count = match decoder.by_ref().take(READ_BYTES as u64).read_to_end(&mut unpacked) {
+            Ok(0) => return Ok(unpacked),
+            Ok(count) => count,
+            Err(error) => return Err(Refusal::of("400 Bad Request", format!("not gzip: {error}")).into()),
+        };
+        if unpacked.len() > most {
+            return Err(Refusal::of("413 Content Too Large", too_long_text(most)).into());
+        }
+        if !share.grow(count) {
+            return Err(NO_ROOM_FOR_BODY);
+        }
     }
 }

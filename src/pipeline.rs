@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::capture::thread;
@@ -246,11 +246,7 @@ fn pipelines() -> Vec<Arc<Pipeline>> {
 /// fork: nobody would ever let go of it.
 fn lock_pipelines() -> Option<MutexGuard<'static, Vec<Weak<Pipeline>>>> {
     let lock = || PIPELINES.lock().unwrap_or_else(PoisonError::into_inner);
-    fork::unless_dead(lock, || match PIPELINES.try_lock() {
-        Ok(pipelines) => Some(pipelines),
-        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
-    })
+    fork::unless_dead(lock, || fork::available(PIPELINES.try_lock()))
 }
 
 /// Delivers what was made before this call by any part of the process, as far as `timeout` goes. Returns the sums.

@@ -279,8 +279,12 @@ fn assert_content(ring: &Path) {
 /// Starts a program of the same name, which delivers what is left, and ends it. What it said: messages replayed,
 /// delivered, lost.
 fn deliver(router: &str, ring: &Path) -> child::Ended {
+    deliver_with(router, ring, &[])
+}
+
+fn deliver_with(router: &str, ring: &Path, variables: &[(&str, &Path)]) -> child::Ended {
     let mut command = child::command("child", "deliver", router);
-    command.env(RING, ring);
+    command.env(RING, ring).envs(variables.iter().copied());
     let ended = child::run(command);
     assert!(ended.status.success(), "{ended:#?}");
     ended
@@ -361,10 +365,7 @@ fn every_call_that_returned_is_delivered_after_kills_with_a_ring_and_a_spool_whi
         let router = if t % 4 == 3 { &sink.address } else { &down };
         returned.insert(t, with_spool(router, t, chance % 6000));
     }
-    let mut command = child::command("child", "deliver", &sink.address);
-    command.env(RING, &ring).env(SPOOL, &spool);
-    let ended = child::run(command);
-    assert!(ended.status.success(), "{ended:#?}");
+    deliver_with(&sink.address, &ring, &[(SPOOL, spool.as_path())]);
     eventually("every connection is read to its end", || sink.open() == 0);
     let (delivered, duplicates) = check(&sink.lines(), &returned);
     let fault = "SIGKILL at 40 random points, ring and spool, router mostly down";
@@ -385,10 +386,7 @@ fn every_call_that_returned_is_delivered_after_a_kill_with_a_ring_and_a_spool_th
         std::fs::read_to_string(complaints(&ring)).is_ok_and(|said| said.contains("stay in memory"))
     });
     let returned = BTreeMap::from([(0, child.killed_after(1))]);
-    let mut command = child::command("child", "deliver", &sink.address);
-    command.env(RING, &ring).env(SPOOL, &spool);
-    let ended = child::run(command);
-    assert!(ended.status.success(), "{ended:#?}");
+    deliver_with(&sink.address, &ring, &[(SPOOL, spool.as_path())]);
     eventually("every connection is read to its end", || sink.open() == 0);
     let (delivered, duplicates) = check(&sink.lines(), &returned);
     let fault = "SIGKILL, ring and a full spool, router down";

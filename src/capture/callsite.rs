@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock, TryLockError};
+use std::sync::{PoisonError, RwLock};
 
 use tracing::{Level, Metadata};
 
@@ -267,7 +267,7 @@ fn enter(metadata: &'static Metadata<'static>, address: usize) -> Id {
 fn add(metadata: &'static Metadata<'static>, address: usize) -> Option<&'static Callsite> {
     let mut dictionary = fork::unless_dead(
         || DICTIONARY.write().unwrap_or_else(PoisonError::into_inner),
-        || available(DICTIONARY.try_write()),
+        || fork::available(DICTIONARY.try_write()),
     )?;
     if let Some(callsite) = dictionary.callsites.as_ref().and_then(|known| known.get(&(address as u64))) {
         return Some(callsite);
@@ -282,20 +282,11 @@ fn add(metadata: &'static Metadata<'static>, address: usize) -> Option<&'static 
     Some(callsite)
 }
 
-/// What a lock guards, unless somebody else has it.
-fn available<G>(attempt: Result<G, TryLockError<G>>) -> Option<G> {
-    match attempt {
-        Ok(guard) => Some(guard),
-        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
-    }
-}
-
 /// What an id means; `None` for what no record can hold.
 pub(crate) fn look_up(id: u64) -> Option<&'static Callsite> {
     let dictionary = fork::unless_dead(
         || DICTIONARY.read().unwrap_or_else(PoisonError::into_inner),
-        || available(DICTIONARY.try_read()),
+        || fork::available(DICTIONARY.try_read()),
     )?;
     dictionary.callsites.as_ref()?.get(&id).copied()
 }

@@ -4,6 +4,7 @@
 //! Also the other hook into the C library, `atexit`: both are `unsafe` to call, and both calls are in this file.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::TryLockError;
 
 /// How many forks lie between the first process and this one.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
@@ -34,6 +35,15 @@ pub(crate) fn unless_dead<G>(lock: impl FnOnce() -> G, attempt: impl Fn() -> Opt
         }
         guard
     })
+}
+
+/// What a lock guards, unless somebody else has it.
+pub(crate) fn available<G>(attempt: Result<G, TryLockError<G>>) -> Option<G> {
+    match attempt {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 impl Process {

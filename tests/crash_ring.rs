@@ -66,6 +66,8 @@ fn child() {
     let guard = builder().init();
     match mode.as_str() {
         "deliver" => {
+            // What is still in a spool at the end of a program stays there, and is the next start's.
+            eventually("the spool is empty", || guard.stats().spooled == 0);
             let stats = guard.finish();
             assert_balanced(&stats);
             println!("stats: {} {} {}", stats.inherited, stats.delivered, stats.lost.total());

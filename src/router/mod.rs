@@ -146,6 +146,11 @@ impl Router {
         }
     }
 
+    /// Has every output open its files anew, after somebody has moved them away.
+    pub fn reopen(&self) {
+        self.writers.iter().for_each(Running::reopen);
+    }
+
     /// Ends it without losing what was sent: accepts no more connections, reads what datagram sockets still hold,
     /// reads open connections until their clients close them or `deadline` has passed, writes out what is queued,
     /// and says what became of everything.

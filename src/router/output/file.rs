@@ -5,29 +5,47 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::Writer;
+use super::{Batch, Context, Endpoint, Place, Writer};
 use crate::Message;
 
+/// Which file.
+pub(super) struct Settings {
+    pub(super) path: PathBuf,
+}
+
+impl Endpoint for Settings {
+    fn name(&self) -> String {
+        format!("file:{}", self.path.display())
+    }
+
+    fn open(self: Box<Self>) -> io::Result<Place> {
+        Ok(Place { draw: Some(Arc::new(draw)), writer: Box::new(File::open(&self.path)?) })
+    }
+}
+
 /// A message as a line of JSON.
-pub(super) fn draw(message: &Message, lines: &mut Vec<u8>) {
+fn draw(message: &Message, lines: &mut Vec<u8>) -> Result<(), String> {
     // Strings, numbers and maps with string keys into memory: nothing in here can fail.
     let _ = serde_json::to_writer(&mut *lines, message);
     lines.push(b'\n');
+    Ok(())
 }
 
 /// A file being appended to.
-pub(super) struct File {
+struct File {
+    path: PathBuf,
     file: std::fs::File,
     /// A write failed, maybe in the middle of a line: the next one must not continue that line.
     torn: bool,
 }
 
 impl File {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(File { file, torn: ends_in_mid_line(path) })
+        Ok(File { path: path.to_owned(), file, torn: ends_in_mid_line(path) })
     }
 }
 
@@ -46,7 +64,21 @@ fn ends_in_mid_line(path: &Path) -> bool {
 }
 
 impl Writer for File {
-    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+    fn write(&mut self, batch: &Batch, context: &Context) {
+        context.settle(batch.count, self.append(&batch.lines));
+    }
+
+    /// What cannot be opened goes on where it was: a file that was moved away still takes lines.
+    fn reopen(&mut self, context: &Context) {
+        match File::open(&self.path) {
+            Ok(new) => *self = new,
+            Err(error) => context.settle(0, Err(error)),
+        }
+    }
+}
+
+impl File {
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.torn {
             self.file.write_all(b"\n")?;
             self.torn = false;
@@ -65,11 +97,11 @@ mod tests {
     fn after_a_failure_the_next_line_starts_afresh() {
         let path = std::env::temp_dir().join(format!("metlog-torn-{}", std::process::id()));
         let mut file = File::open(&path).expect("opens");
-        file.write(b"{\"type\": \"cut").expect("written");
+        file.append(b"{\"type\": \"cut").expect("written");
         // As after a disk that was full in the middle of the write.
         file.torn = true;
-        file.write(b"{}\n").expect("written");
-        file.write(b"{}\n").expect("written");
+        file.append(b"{}\n").expect("written");
+        file.append(b"{}\n").expect("written");
         let text = std::fs::read_to_string(&path).expect("readable");
         std::fs::remove_file(&path).expect("removed");
         assert_eq!(text, "{\"type\": \"cut\n{}\n{}\n");
@@ -82,7 +114,7 @@ mod tests {
             [("{\"type\": \"cut", "{\"type\": \"cut\n{}\n"), ("{}\n", "{}\n{}\n"), ("", "{}\n")]
         {
             std::fs::write(&path, before).expect("written");
-            File::open(&path).expect("opens").write(b"{}\n").expect("written");
+            File::open(&path).expect("opens").append(b"{}\n").expect("written");
             assert_eq!(std::fs::read_to_string(&path).expect("readable"), after);
         }
         std::fs::remove_file(&path).expect("removed");
@@ -93,7 +125,7 @@ mod tests {
     fn a_full_disk_is_an_error_and_not_an_end() {
         let mut file = File::open(Path::new("/dev/full")).expect("opens");
         for _ in 0..2 {
-            file.write(b"{}\n").expect_err("the disk is full");
+            file.append(b"{}\n").expect_err("the disk is full");
             assert!(file.torn);
         }
     }

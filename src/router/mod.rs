@@ -41,6 +41,7 @@ mod http;
 mod input;
 mod matcher;
 mod output;
+mod settings;
 mod stop;
 #[cfg(feature = "tls")]
 mod tls;
@@ -59,6 +60,7 @@ pub use counters::{Counters, InputCounters, MalformedReason, OutputCounters};
 pub use decode::{decode, DecodeError};
 pub use matcher::Matcher;
 pub use output::{Capture, Color, Output};
+pub use settings::{ConfigError, ConfigProblem};
 
 use counters::{InputState, TypeCounters};
 use dispatch::Dispatch;

@@ -28,6 +28,8 @@
 //! # Ok::<(), tracing_metlog::router::RouterError>(())
 //! ```
 
+#[cfg(feature = "http")]
+mod admin;
 #[cfg(feature = "ring")]
 mod adopt;
 mod config;
@@ -41,6 +43,8 @@ mod http;
 mod input;
 mod matcher;
 mod output;
+mod overview;
+mod report;
 mod settings;
 mod stop;
 #[cfg(feature = "tls")]
@@ -48,7 +52,7 @@ mod tls;
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -62,11 +66,15 @@ pub use matcher::Matcher;
 pub use output::{Capture, Color, Output};
 pub use settings::{ConfigError, ConfigProblem};
 
+#[cfg(feature = "http")]
+use admin::Admin;
 use counters::{InputState, TypeCounters};
 use dispatch::Dispatch;
 use duplicates::Seen;
 use input::{Bound, Connections};
 use output::{Queue, Running};
+use overview::{Overview, Parts};
+use report::Reporter;
 use stop::Stop;
 
 /// What outputs get at least to write what is queued, when clients have used up the deadline of a shutdown.
@@ -79,11 +87,13 @@ const CLOSE_GRACE: Duration = Duration::from_secs(1);
 pub struct Router {
     addresses: Vec<String>,
     dispatch: Arc<Dispatch>,
-    inputs: Vec<Arc<InputState>>,
     connections: Arc<Connections>,
     stop: Arc<Stop>,
-    readers: Vec<JoinHandle<()>>,
     writers: Vec<Running>,
+    overview: Arc<Overview>,
+    reporter: Option<Reporter>,
+    #[cfg(feature = "http")]
+    admin: Option<Admin>,
 }
 
 impl Router {
@@ -98,28 +108,67 @@ impl Router {
         let stop = Arc::new(Stop::new().map_err(RouterError::System)?);
         let bound = config.inputs.into_iter().map(input::bind).collect::<Result<Vec<_>, _>>()?;
         let (outputs, writers) = open_outputs(config.routes)?;
+        let dispatch = Arc::new(Dispatch {
+            outputs,
+            types: TypeCounters::default(),
+            unrouted: AtomicU64::new(0),
+            seen: Seen::default(),
+            duplicates: AtomicU64::new(0),
+        });
+        let parts = Parts {
+            inputs: bound.iter().map(|bound| Arc::clone(&bound.state)).collect(),
+            readers: Vec::new(),
+            outputs: writers.iter().map(Running::ended).collect(),
+        };
+        let overview = Overview {
+            dispatch: Arc::clone(&dispatch),
+            stop: Arc::clone(&stop),
+            parts: Mutex::new(parts),
+            own: Arc::new(InputState::new(String::from("metlog-router"))),
+        };
         let mut router = Router {
             addresses: bound.iter().map(|bound| bound.state.address.clone()).collect(),
-            dispatch: Arc::new(Dispatch {
-                outputs,
-                types: TypeCounters::default(),
-                unrouted: AtomicU64::new(0),
-                seen: Seen::default(),
-                duplicates: AtomicU64::new(0),
-            }),
-            inputs: bound.iter().map(|bound| Arc::clone(&bound.state)).collect(),
+            dispatch,
             connections: Arc::default(),
             stop,
-            readers: Vec::new(),
             writers,
+            overview: Arc::new(overview),
+            reporter: None,
+            #[cfg(feature = "http")]
+            admin: None,
         };
+        router.start_serving(config.admin, config.report_every)?;
         router.start_reading(bound).map_err(RouterError::System)?;
         Ok(router)
     }
 
     fn start_reading(&mut self, bound: Vec<Bound>) -> io::Result<()> {
         for bound in bound {
-            self.readers.push(bound.start(&self.dispatch, &self.connections, &self.stop)?);
+            let reader = bound.start(&self.dispatch, &self.connections, &self.stop)?;
+            lock(&self.overview.parts).readers.push(reader);
+        }
+        Ok(())
+    }
+
+    /// The admin server and the reporter, if there are to be any.
+    fn start_serving(
+        &mut self,
+        admin: Option<String>,
+        report_every: Option<Duration>,
+    ) -> Result<(), RouterError> {
+        #[cfg(feature = "http")]
+        if let Some(address) = &admin {
+            let failed = |source| RouterError::Input { input: format!("{address} for /metrics"), source };
+            self.admin = Some(Admin::start(address, Arc::clone(&self.overview) as _).map_err(failed)?);
+        }
+        #[cfg(not(feature = "http"))]
+        if let Some(value) = admin {
+            let accepted = "no admin address, because this program is built without the feature `http`";
+            return Err(RouterError::Config { value, accepted });
+        }
+        if let Some(every) = report_every {
+            let reporter = Reporter::start(every, Arc::clone(&self.overview) as _);
+            self.reporter = Some(reporter.map_err(RouterError::System)?);
         }
         Ok(())
     }
@@ -129,23 +178,15 @@ impl Router {
         &self.addresses
     }
 
+    /// Where `/metrics` and `/healthz` are served, if they are.
+    #[cfg(feature = "http")]
+    pub fn admin_address(&self) -> Option<std::net::SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
+    }
+
     /// What it has counted so far.
     pub fn counters(&self) -> Counters {
-        let inputs: Vec<InputCounters> = self.inputs.iter().map(|input| input.counters()).collect();
-        let mut malformed = std::collections::BTreeMap::new();
-        for (reason, count) in inputs.iter().flat_map(|input| &input.malformed) {
-            *malformed.entry(*reason).or_default() += count;
-        }
-        Counters {
-            received: inputs.iter().map(|input| input.received).sum(),
-            bytes: inputs.iter().map(|input| input.bytes).sum(),
-            malformed,
-            types: self.dispatch.types.counters(),
-            unrouted: self.dispatch.unrouted.load(Relaxed),
-            duplicates: self.dispatch.duplicates.load(Relaxed),
-            inputs,
-            outputs: self.dispatch.outputs.iter().map(|(_, queue)| queue.state.counters()).collect(),
-        }
+        self.overview.counters()
     }
 
     /// Has every output open its files anew, after somebody has moved them away.
@@ -169,12 +210,15 @@ impl Router {
         // Somebody's Duration::MAX is a year: no clock can name the end of it.
         let deadline = now.checked_add(patience).unwrap_or_else(|| now + Duration::from_secs(365 * 86_400));
         self.stop.request(deadline);
-        for reader in self.readers.drain(..) {
+        let readers = std::mem::take(&mut lock(&self.overview.parts).readers);
+        for reader in readers {
             let _ = reader.join();
         }
         self.connections.wait_closed(deadline);
         self.connections.close();
         self.connections.wait_closed(Instant::now() + CLOSE_GRACE);
+        // Its last report still finds the outputs.
+        self.reporter = None;
         let deadline = deadline.max(Instant::now() + OUTPUT_GRACE);
         self.writers.drain(..).for_each(|writer| writer.finish(deadline));
     }

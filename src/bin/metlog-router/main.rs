@@ -132,6 +132,10 @@ impl Program<'_> {
             for address in self.router.addresses() {
                 report(&format!("metlog-router listens on {address}"));
             }
+            #[cfg(feature = "http")]
+            if let Some(address) = self.router.admin_address() {
+                report(&format!("metlog-router serves http://{address}/metrics and /healthz"));
+            }
         }
         self.say_ready();
     }

@@ -58,7 +58,7 @@ pub use config::{Config, Input, Route, RouterError};
 pub use counters::{Counters, InputCounters, MalformedReason, OutputCounters};
 pub use decode::{decode, DecodeError};
 pub use matcher::Matcher;
-pub use output::{Capture, Color, Output};
+pub use output::{Capture, Color, FileFormat, FileOutput, Output};
 
 use counters::{InputState, TypeCounters};
 use dispatch::Dispatch;

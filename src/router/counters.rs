@@ -228,20 +228,19 @@ impl fmt::Display for InputCounters {
         if !self.malformed.is_empty() {
             write!(formatter, ", malformed {}", Malformed(&self.malformed))?;
         }
+        write_nonzero(formatter, &[("connections", self.connections), ("open", self.open)])?;
+        if self.refused > 0 {
+            let reasons: Vec<String> =
+                self.refused_for.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+            write!(formatter, ", refused {} ({})", self.refused, reasons.join(", "))?;
+        }
         let rest = [
-            ("connections", self.connections),
-            ("open", self.open),
             ("idle", self.idle),
             ("busy", self.busy),
             ("bad requests", self.bad_requests),
             ("errors", self.errors),
         ];
         write_nonzero(formatter, &rest)?;
-        if self.refused > 0 {
-            let reasons: Vec<String> =
-                self.refused_for.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
-            write!(formatter, ", refused {} ({})", self.refused, reasons.join(", "))?;
-        }
         if self.kernel_dropped > 0 {
             let Self { kernel_dropped, receive_buffer_bytes, .. } = self;
             write!(

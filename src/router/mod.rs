@@ -30,17 +30,24 @@
 
 #[cfg(feature = "ring")]
 mod adopt;
+mod budget;
 mod config;
 mod connection;
+mod connections;
 mod counters;
+mod deadlines;
 mod decode;
 mod dispatch;
 mod duplicates;
 #[cfg(feature = "http")]
 mod http;
 mod input;
+mod kernel_drops;
+mod limits;
 mod matcher;
 mod output;
+mod peers;
+mod refused;
 mod stop;
 #[cfg(feature = "tls")]
 mod tls;
@@ -59,11 +66,14 @@ pub use counters::{Counters, InputCounters, MalformedReason, OutputCounters};
 pub use decode::{decode, DecodeError};
 pub use matcher::Matcher;
 pub use output::{Capture, Color, FileFormat, FileOutput, Output};
+pub use peers::Network;
+pub use refused::RefusedReason;
 
+use connections::Connections;
 use counters::{InputState, TypeCounters};
 use dispatch::Dispatch;
 use duplicates::Seen;
-use input::{Bound, Connections};
+use input::Bound;
 use output::{Queue, Running};
 use stop::Stop;
 

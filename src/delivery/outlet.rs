@@ -339,7 +339,7 @@ impl Outlet {
 /// Sends the batch at hand until it is settled, the deadline is over or the destination is hopeless.
 fn drain(destination: &mut Destination, deadline: Instant) {
     while !destination.batch.is_empty() {
-        destination.attempt();
+        destination.attempt_before(deadline);
         if Instant::now() >= deadline || destination.failing_for() >= PATIENCE_AT_CLOSE {
             return;
         }

@@ -251,6 +251,17 @@ impl Destination {
         self.counters.lose(LossReason::Unreachable, more);
     }
 
+    /// Who sends here has failed: what is at hand is lost, and the account says why.
+    pub(crate) fn fail(&mut self) {
+        while !self.batch.is_empty() {
+            self.batch.lost(LossReason::WorkerFailed);
+        }
+        self.settle();
+        self.stuck_since = None;
+        self.counters.note_stuck(None);
+        self.counters.note(Some(String::from("the thread that sends there has failed twice")));
+    }
+
     /// Says goodbye, so that what was sent is not lost on the way.
     pub(crate) fn close(&mut self, deadline: Instant) {
         let transport = &mut self.transport;

@@ -32,18 +32,25 @@
 mod admin;
 #[cfg(feature = "ring")]
 mod adopt;
+mod budget;
 mod config;
 mod connection;
+mod connections;
 mod counters;
+mod deadlines;
 mod decode;
 mod dispatch;
 mod duplicates;
 #[cfg(feature = "http")]
 mod http;
 mod input;
+mod kernel_drops;
+mod limits;
 mod matcher;
 mod output;
 mod overview;
+mod peers;
+mod refused;
 mod report;
 mod settings;
 mod stop;
@@ -63,15 +70,18 @@ pub use config::{Config, Input, Route, RouterError};
 pub use counters::{Counters, InputCounters, MalformedReason, OutputCounters};
 pub use decode::{decode, DecodeError};
 pub use matcher::Matcher;
-pub use output::{Capture, Color, Output};
+pub use output::{Capture, Color, FileFormat, FileOutput, Output};
+pub use peers::Network;
+pub use refused::RefusedReason;
 pub use settings::{ConfigError, ConfigProblem};
 
 #[cfg(feature = "http")]
 use admin::Admin;
+use connections::Connections;
 use counters::{InputState, TypeCounters};
 use dispatch::Dispatch;
 use duplicates::Seen;
-use input::{Bound, Connections};
+use input::Bound;
 use output::{Queue, Running};
 use overview::{Overview, Parts};
 use report::Reporter;

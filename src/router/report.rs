@@ -86,6 +86,8 @@ fn messages(before: &Counters, now: &Counters, timestamp: &str) -> Vec<Message> 
         place.counter(&mut report, "received", before.received, input.received);
         place.counter(&mut report, "malformed", malformed[0], malformed[1]);
         place.counter(&mut report, "refused", before.refused, input.refused);
+        place.counter(&mut report, "idle", before.idle, input.idle);
+        place.counter(&mut report, "kernel_dropped", before.kernel_dropped, input.kernel_dropped);
         place.counter(&mut report, "errors", before.errors, input.errors);
         place.gauge(&mut report, "open", input.open);
     }

@@ -5,6 +5,7 @@
 //! what clients send until the drain deadline is still taken. Lost here: what a second signal cuts off.
 
 mod arguments;
+mod descriptors;
 mod events;
 mod notify;
 #[cfg(feature = "spool")]
@@ -99,6 +100,7 @@ fn inputs(arguments: &ArgMatches) -> Option<Vec<Input>> {
 }
 
 fn run(arguments: &ArgMatches, config: Config) -> Result<(), Box<dyn Error>> {
+    descriptors::raise_limit();
     // Before the first message can arrive: a signal from here on is a clean end.
     let events = Events::catch()?;
     let (service, problem) = Service::from_environment();

@@ -44,7 +44,10 @@ fn inputs(text: &mut Text, counters: &Counters) {
         ("messages_total", "Messages of an input.", (|input| input.received) as fn(&InputCounters) -> u64),
         ("bytes_total", "Bytes read from an input.", |input| input.bytes),
         ("connections_total", "Connections there have been.", |input| input.connections),
-        ("refused_connections_total", "Connections turned away: too many.", |input| input.refused),
+        ("idle_connections_total", "Connections closed because nothing came.", |input| input.idle),
+        ("kernel_dropped_datagrams_total", "Datagrams that the kernel had no room for.", |input| {
+            input.kernel_dropped
+        }),
         ("busy_requests_total", "HTTP requests answered 503.", |input| input.busy),
         ("bad_requests_total", "HTTP requests answered with another refusal.", |input| input.bad_requests),
         ("errors_total", "Failures of the socket itself.", |input| input.errors),
@@ -54,6 +57,14 @@ fn inputs(text: &mut Text, counters: &Counters) {
     }
     let open = inputs().map(|(name, input)| (vec![("input", name.as_str())], input.open));
     text.family("input_open_connections", "gauge", "Connections open now.", open);
+    let buffers = inputs().map(|(name, input)| (vec![("input", name.as_str())], input.receive_buffer_bytes));
+    text.family("input_receive_buffer_bytes", "gauge", "What the kernel holds of datagrams.", buffers);
+    let refused = inputs().flat_map(|(name, input)| {
+        let labels = move |reason: &'static str| vec![("input", name.as_str()), ("reason", reason)];
+        input.refused_for.iter().map(move |(reason, count)| (labels(reason.name()), *count))
+    });
+    let help = "Connections turned away or closed, and datagrams not read, by reason.";
+    text.family("input_refused_total", "counter", help, refused);
     let malformed = inputs().flat_map(|(name, input)| {
         let labels = move |reason: &'static str| vec![("input", name.as_str()), ("reason", reason)];
         input.malformed.iter().map(move |(reason, count)| (labels(reason.name()), *count))

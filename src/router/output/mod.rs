@@ -27,6 +27,7 @@ use std::time::Instant;
 use crate::Message;
 pub use console::Color;
 pub(super) use context::Context;
+pub use file::{FileFormat, FileOutput};
 pub use function::Capture;
 pub(super) use queue::{start, Batch, Queue, Running};
 
@@ -47,6 +48,14 @@ pub(super) trait Endpoint: Send {
 
     /// Colours the console so; nothing on other outputs.
     fn color(&mut self, _: Color) {}
+
+    /// Whether the settings go together, as far as can be said without opening anything.
+    ///
+    /// # Errors
+    /// `OPTION: ` and why that option cannot be.
+    fn check(&self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// # Errors
     /// What cannot be opened. A place that is only away for now is no error: it is tried again later.
@@ -96,9 +105,9 @@ impl Output {
         Output::new(console::Settings { color })
     }
 
-    /// A file of JSON lines, one message each; appended to, made if it is not there.
+    /// A file of JSON lines, one message each; appended to, made if it is not there. [`FileOutput`] can do more.
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Output::new(file::Settings { path: path.into() })
+        FileOutput::new(path).into()
     }
 
     /// Calls `function` with each message, on a thread of its own. A message that it panics at is counted
@@ -142,6 +151,11 @@ impl Output {
     /// Colours the console so; nothing on other outputs.
     pub fn color(&mut self, color: Color) {
         self.0.color(color);
+    }
+
+    /// Whether its settings go together: an error begins with `OPTION: `.
+    pub(super) fn check(&self) -> io::Result<()> {
+        self.0.check()
     }
 
     /// Whether both are the same place, which then gets one queue and each message once.

@@ -1,6 +1,6 @@
 //! The options of inputs.
 
-use super::definition::Default::{Needed, Says};
+use super::definition::Default::{Is, Needed, Says};
 use super::definition::{Definition, Outcome, Section, Take, Wrong};
 use crate::router::config::{Address, Input};
 
@@ -29,22 +29,60 @@ pub(super) const INPUT: Section<Input> = Section {
             "The longest message taken; a longer one is skipped and counted (`too_long`).",
         ),
         Definition::new(
+            "allow",
+            Take::Texts(|input, network| Ok(input.allow(network.parse()?))),
+            Says("everybody", "[\"127.0.0.0/8\", \"::1\"]"),
+            "Addresses and networks whose messages are taken; what comes from elsewhere is dropped or closed without a \
+             word and counted (`not_allowed`). The address of a datagram can be forged. Not for Unix sockets.",
+        ),
+        Definition::new(
             "max_connections",
             Take::Count(|input, connections| Ok(connected(input)?.max_connections(small(connections)?))),
             Says("1024, for HTTP 256", "1024"),
-            "Connections at the same time; more are closed at once and counted (`refused`). Not for datagrams.",
+            "Connections at the same time. When all places are taken, a newcomer gets that of the oldest connection that \
+             has never sent a whole message; if all have, it is closed at once. Counted (`too_many_connections`, \
+             `gave_way`). Not for datagrams.",
+        ),
+        Definition::new(
+            "max_connections_per_peer",
+            Take::Count(|input, connections| Ok(input.max_connections_per_peer(small(connections)?))),
+            Says("no limit", "100"),
+            "Connections of one address (of IPv6 its first 64 bits) at the same time; more are closed at once and counted \
+             (`too_many_from_peer`). Only for TCP and HTTP.",
         ),
         Definition::new(
             "idle_deadline",
-            Take::Duration(|input, deadline| Ok(connected(input)?.idle_deadline(deadline))),
+            Take::Duration(|input, deadline| Ok(input.idle_deadline(deadline))),
             Says("for ever, for HTTP a minute", "\"60s\""),
             "How long a connection may say nothing before it is closed. Not for datagrams.",
         ),
         Definition::new(
+            "message_deadline",
+            Take::Duration(|input, deadline| Ok(input.message_deadline(deadline))),
+            Is("\"10s\""),
+            "How long a message, the head of a request or the start of an encrypted connection may take from its first byte \
+             to its last; a body a second more for each 64 KiB. Who takes longer is closed and counted (`too_slow`). Not \
+             for datagrams.",
+        ),
+        Definition::new(
+            "max_unfinished_bytes",
+            Take::Size(|input, bytes| Ok(input.max_unfinished_bytes(small(bytes)?))),
+            Says("16 MiB, for HTTP 32 MiB", "\"16MiB\""),
+            "What messages and bodies that have begun and not ended may take, those of all connections together, beyond \
+             16 KiB for each (64 KiB for HTTP). Who needs more is closed and counted (`no_room`). Not for datagrams.",
+        ),
+        Definition::new(
+            "receive_buffer_bytes",
+            Take::Size(|input, bytes| Ok(input.receive_buffer_bytes(small(bytes)?))),
+            Is("\"8MiB\""),
+            "What the kernel is asked to hold of datagrams while the router is busy. A router with `CAP_NET_ADMIN` gets it, \
+             any other at most the system's `net.core.rmem_max`. Only for datagrams.",
+        ),
+        Definition::new(
             "max_body_bytes",
             MAX_BODY_BYTES,
-            Says("4 MiB", "\"4MiB\""),
-            "The longest body of an HTTP request, unpacked; a longer one is answered 413. For HTTP only.",
+            Is("\"4MiB\""),
+            "The longest body of an HTTP request, unpacked; a longer one is answered 413. Only for HTTP.",
         ),
     ],
 };

@@ -165,7 +165,11 @@ impl<'f> Reader<'f> {
         let tables = self.list(value, "input")?;
         let inputs: Vec<_> = tables
             .into_iter()
-            .map(|(span, table)| self.section(&inputs::INPUT, ("input", span), table, &[]))
+            .map(|(span, table)| {
+                let input = self.section(&inputs::INPUT, ("input", span.clone()), table, &[])?;
+                self.agrees(input.check(), ("input", span), table)?;
+                Some(input)
+            })
             .collect();
         inputs.into_iter().collect()
     }
@@ -192,8 +196,35 @@ impl<'f> Reader<'f> {
 
     fn output(&mut self, key: &Key<'f>, value: &Value<'f>) -> Named {
         let path = join("output", key.get_ref());
-        let make = self.table(value, &path).and_then(|table| self.made(&path, value.span(), table));
+        let make = self.table(value, &path).and_then(|table| {
+            let make = self.made(&path, value.span(), table)?;
+            self.agrees(make().check(), (&path, value.span()), table)?;
+            Some(make)
+        });
         Named { name: key.get_ref().to_string(), span: key.span(), make, is_used: false }
+    }
+
+    /// Whether options go together; an error begins with the name of the one that does not.
+    fn agrees(
+        &mut self,
+        checked: io::Result<()>,
+        place: (&str, Range<usize>),
+        table: &DeTable<'f>,
+    ) -> Option<()> {
+        let error = match checked {
+            Ok(()) => return Some(()),
+            Err(error) => error.to_string(),
+        };
+        let (path, span) = place;
+        let named = error.split_once(": ").and_then(|(name, why)| {
+            let (_, value) = table.iter().find(|(key, _)| key.get_ref() == name)?;
+            Some((join(path, name), value.span(), why))
+        });
+        match named {
+            Some((key, span, why)) => self.problem(span, &key, why),
+            None => self.problem(span, path, error),
+        }
+        None
     }
 
     fn made(&mut self, path: &str, span: Range<usize>, table: &DeTable<'f>) -> Option<Make> {

@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use toml::de::DeTable;
 
-use super::definition::Default::{Is, Needed};
+use super::definition::Default::{Is, Needed, Says};
 use super::definition::{Definition, Section, Take};
 use super::page::Page;
 use super::read::Reader;
-use crate::router::output::{Color, Output};
+use crate::router::output::{Color, Endpoint, FileOutput, Output};
 
 /// Makes an output, as often as routes lead to it.
 pub(super) type Make = Box<dyn Fn() -> Output>;
@@ -21,7 +21,7 @@ pub(super) struct Kind {
 }
 
 /// Every kind that this program is built with.
-pub(super) const KINDS: &[Kind] = &[kind::<File>(), kind::<Console>(), kind::<Null>()];
+pub(super) const KINDS: &[Kind] = &[kind::<FileOutput>(), kind::<Console>(), kind::<Null>()];
 
 /// Kinds that it is built without, and the feature that each needs.
 pub(super) const MISSING: &[(&str, &str)] = &[];
@@ -43,28 +43,62 @@ const fn kind<S: Settings>() -> Kind {
     }
 }
 
-#[derive(Clone)]
-struct File(String);
-
-impl From<File> for Output {
-    fn from(file: File) -> Self {
-        Output::file(file.0)
-    }
-}
-
-impl Settings for File {
+impl Settings for FileOutput {
     const NAME: &'static str = "file";
     const SECTION: Section<Self> = Section {
         title: "[output.NAME]",
         kind: Some(Self::NAME),
-        about: "A file, one message a line.",
+        about: "A file, one message a line; or files that are named after what is in them. At most 64 are open at a time. \
+                One that is renamed or removed while it is written to is made anew.",
         begin: None,
-        options: &[Definition::new(
-            "path",
-            Take::First(|path| Ok(File(path.to_owned()))),
-            Needed("\"/var/log/metlog/messages.jsonl\""),
-            "The file; made if it is not there, appended to if it is.",
-        )],
+        options: &[
+            Definition::new(
+                "path",
+                Take::First(|path| {
+                    let file = FileOutput::new(path);
+                    file.check().map_err(|error| error.to_string())?;
+                    Ok(file)
+                }),
+                Needed("\"/var/log/metlog/messages.jsonl\""),
+                "The file; made if it is not there, appended to if it is. With `{type}`, `{logger}`, `{hostname}`, `{date}` \
+                 or `{hour}` (UTC) it is built for each message, inside the directory before the first `{`, which must exist.",
+            ),
+            Definition::new(
+                "format",
+                Take::Choice(&["json", "text", "payload"], |file, format| Ok(file.format(format.parse()?))),
+                Is("\"json\""),
+                "What a line is: the whole message as `json`; `TIMESTAMP PAYLOAD` as `text`; or the `payload` alone, for \
+                 lines that bring their own time, such as CEF. One message is one line, whatever it holds.",
+            ),
+            Definition::new(
+                "rotate_bytes",
+                Take::Size(|file, bytes| Ok(file.rotate_bytes(bytes))),
+                Says("any length", "\"100MiB\""),
+                "No file becomes longer, but for a single line that is: before, it is finished, as `NAME~20261122T171500Z`, \
+                 and a new one is begun.",
+            ),
+            Definition::new(
+                "rotate_every",
+                Take::Duration(|file, period| Ok(file.rotate_every(period))),
+                Says("never", "\"1d\""),
+                "A file is finished whenever the clock in UTC passes a multiple of this.",
+            ),
+            Definition::new(
+                "keep",
+                Take::Count(|file, files| match usize::try_from(files) {
+                    Ok(files) => Ok(file.keep(files)),
+                    Err(_) => Err("too many".into()),
+                }),
+                Says("all", "7"),
+                "How many finished files of each name are kept; the oldest are removed. Needs a rotation or `{date}`.",
+            ),
+            Definition::new(
+                "gzip",
+                Take::Flag(|file, gzip| Ok(file.gzip(gzip))),
+                Is("false"),
+                "Whether finished files are packed. Needs a rotation or `{date}`.",
+            ),
+        ],
     };
 }
 

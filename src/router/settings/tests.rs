@@ -57,7 +57,7 @@ fn every_option_of_the_example_does_what_it_says() {
         color = "never"
         [output."other one"]
         type = "file"
-        path = "/tmp/$${x}"
+        path = "/tmp/$$x"
         [[route]]
         type = "timer"
         severity_at_most = "error"
@@ -82,7 +82,7 @@ fn every_option_of_the_example_does_what_it_says() {
         config.routes.iter().map(|route| (route.matcher.clone(), route.output.to_string())).collect();
     let first = Matcher::type_is("timer").and(first);
     assert_eq!(routes[0], (first.clone(), String::from("console")));
-    assert_eq!(routes[1], (first, String::from("file:/tmp/${x}")));
+    assert_eq!(routes[1], (first, String::from("file:/tmp/$x")));
     assert_eq!(routes[2], (second.and(Matcher::types(["a", "b"])), String::from("console")));
 }
 
@@ -136,6 +136,19 @@ fn each_mistake_is_named_where_it_is_with_what_would_be_right() {
         ),
         ("[[input]]\nurl = \"tcp://h:${NO}\"\n", "2:7: input.url: ", &["environment variable NO is not set"]),
         ("[[input]]\nurl = \"${PORT}\"\n", "2:7: input.url: ", &["with its variables it is \"7001\""]),
+        (
+            "[[input]]\nurl = \"udp://h:1\"\nmessage_deadline = \"5s\"\n",
+            "3:20: input.message_deadline: ",
+            &["datagrams"],
+        ),
+        ("[[input]]\nurl = \"unix:///h\"\nallow = \"::1\"\n", "3:9: input.allow: ", &["Unix socket"]),
+        (
+            "[[input]]\nurl = \"udp://h:1\"\nallow = [\"::1\", \"10.0.0.1/8\"]\n",
+            "3:17: input.allow: ",
+            &["10.0.0.0/8"],
+        ),
+        ("[output.x]\ntype = \"file\"\npath = \"/tmp/x\"\nkeep = 5\n", "4:8: output.x.keep: ", &["rotat"]),
+        ("[output.x]\ntype = \"file\"\npath = \"/tmp/{typo}\"\n", "3:8: output.x.path: ", &["{typo}"]),
         ("[output.x]\n", "1:1: output.x: ", &["`type` is missing", "\"file\""]),
         ("[output.x]\ntype = \"fiel\"\n", "2:8: output.x.type: ", &["did you mean \"file\"?"]),
         ("[output.x]\ntype = \"carrier-pigeon\"\n", "2:8: output.x.type: ", &["accepted is \"file\""]),
@@ -219,7 +232,14 @@ fn every_option_of_the_printed_file_is_valid_when_it_is_switched_on() {
             Ok(_) => tried += 1,
             // Options that go with another kind of input than the printed one.
             Err(error) => {
-                let others = ["not for datagrams", "inputs only", "are not in this version", "not both"];
+                let others = [
+                    "datagrams",
+                    "Unix socket",
+                    "inputs only",
+                    "are not in this version",
+                    "not both",
+                    "rotat",
+                ];
                 assert!(others.iter().any(|other| error.to_string().contains(other)), "{option}: {error}");
             }
         }

@@ -116,9 +116,8 @@ fn dialects() -> Vec<Dialect> {
             with(json!({"fields": {"n": 1, "uuid": "u", "tags": {"a": 1}}})),
         ),
     ];
-    for (number, line) in include_str!("support/metlog-py-0.10.jsonl").lines().enumerate() {
+    for line in include_str!("support/metlog-py-0.10.jsonl").lines() {
         let message = serde_json::from_str::<Value>(line).expect("JSON")["message"].take();
-        assert!(number < 1_000 && message["type"].is_string());
         // Python's separators, and its escapes.
         all.push(dialect(
             "metlog-py 0.10",

@@ -65,7 +65,7 @@ pub use config::{Config, Input, Route, RouterError};
 pub use counters::{Counters, InputCounters, MalformedReason, OutputCounters};
 pub use decode::{decode, DecodeError};
 pub use matcher::Matcher;
-pub use output::{Capture, Color, Output};
+pub use output::{Capture, Color, FileFormat, FileOutput, Output};
 pub use peers::Network;
 pub use refused::RefusedReason;
 

@@ -57,7 +57,9 @@ pub use adopt::Adopted;
 pub use config::{Config, Input, Route, RouterError};
 pub use counters::{Counters, InputCounters, MalformedReason, OutputCounters};
 pub use decode::{decode, DecodeError};
-pub use matcher::Matcher;
+pub use matcher::{
+    language, Matcher, MatcherError, MatcherSet, Matches, NumberVariable, Subject, TextVariable,
+};
 pub use output::{Capture, Color, Output};
 
 use counters::{InputState, TypeCounters};

@@ -12,7 +12,10 @@ use criterion::{criterion_group, criterion_main, BenchmarkId, Criterion};
 use tracing_metlog::router::{Matcher, MatcherSet, Matches};
 use tracing_metlog::Message;
 
-const SHAPES: [(&str, fn(usize) -> String); 4] = [
+/// The expression of the matcher with a number.
+type Shape = fn(usize) -> String;
+
+const SHAPES: [(&str, Shape); 4] = [
     ("types", |number| format!("Type == 'type-{number}'")),
     ("loggers and severity", |number| format!("Logger == 'app-{number}' && Severity <= 6")),
     ("one type, names in fields", |number| format!("Type == 'type-7' && Fields[name] == 'name-{number}'")),

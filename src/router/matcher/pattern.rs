@@ -62,7 +62,7 @@ impl Pattern {
         matches!(self.kind, Kind::Regular(_))
     }
 
-    fn new(source: String, kind: Kind) -> Compiled {
+    fn compiled(source: String, kind: Kind) -> Compiled {
         Compiled::Pattern(Pattern { source, kind })
     }
 }
@@ -71,18 +71,18 @@ impl Pattern {
 /// also where it is wrong by the letter: `(?m)` before `text$` changes nothing.
 fn plain(source: &str) -> Option<Compiled> {
     if let Some(prefix) = source.strip_prefix('^').and_then(literal) {
-        return Some(Pattern::new(format!("^{}", escaped(&prefix)), Kind::Prefix(prefix)));
+        return Some(Pattern::compiled(format!("^{}", escaped(&prefix)), Kind::Prefix(prefix)));
     }
     if let Some(suffix) = source.strip_suffix('$').and_then(literal) {
-        return Some(Pattern::new(format!("{}$", escaped(&suffix)), Kind::Suffix(suffix)));
+        return Some(Pattern::compiled(format!("{}$", escaped(&suffix)), Kind::Suffix(suffix)));
     }
     let between = source.strip_prefix('^').and_then(|source| source.strip_suffix('$'));
-    if let Some(translation) = between.and_then(|between| re2::translate(between).ok()) {
-        if let Translation { literal: Some(text), has_flags: false, .. } = translation {
-            return Some(Compiled::Exactly(text));
-        }
+    if let Some(Translation { literal: Some(text), has_flags: false, .. }) =
+        between.and_then(|between| re2::translate(between).ok())
+    {
+        return Some(Compiled::Exactly(text));
     }
-    literal(source).map(|part| Pattern::new(escaped(&part), Kind::Contains(part)))
+    literal(source).map(|part| Pattern::compiled(escaped(&part), Kind::Contains(part)))
 }
 
 fn literal(source: &str) -> Option<String> {

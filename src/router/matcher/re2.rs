@@ -171,7 +171,7 @@ impl<'a> Translator<'a> {
             let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
             is_number && (text == "0" || !text.starts_with('0'))
         };
-        if !is_count(least) || !most.map_or(true, is_count) {
+        if !is_count(least) || !most.is_none_or(is_count) {
             return Ok(None);
         }
         let in_bounds = |text: &str| text.parse().ok().filter(|&count: &u32| count <= MOST_REPETITIONS);

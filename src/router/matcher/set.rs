@@ -73,8 +73,8 @@ struct Need {
 impl MatcherSet {
     /// The matchers, to be named by their position from 0.
     pub fn new(matchers: impl IntoIterator<Item = Matcher>) -> Self {
-        let mut set = MatcherSet::default();
-        set.conditions = matchers.into_iter().map(|matcher| matcher.0).collect();
+        let conditions = matchers.into_iter().map(|matcher| matcher.0).collect();
+        let mut set = MatcherSet { conditions, ..MatcherSet::default() };
         let needs: Vec<Vec<Need>> = set.conditions.iter().map(needs).collect();
         let wanted = Wanted::of(needs.iter().flatten());
         for (index, needs) in needs.into_iter().enumerate() {

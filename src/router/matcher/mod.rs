@@ -105,6 +105,11 @@ impl Matcher {
         Matcher(Condition::all(vec![self.0, other.0]))
     }
 
+    /// Messages that match at least one.
+    pub(super) fn any_of(matchers: impl IntoIterator<Item = Matcher>) -> Self {
+        Matcher(Condition::any(matchers.into_iter().map(|matcher| matcher.0).collect()))
+    }
+
     /// Whether `message` matches. Allocates nothing, unless the payload is a number and is asked for; and what a regular
     /// expression needs for the first message of a thread.
     pub fn matches(&self, message: &Message) -> bool {

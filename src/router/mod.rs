@@ -69,7 +69,9 @@ pub use adopt::Adopted;
 pub use config::{Config, Input, Route, RouterError};
 pub use counters::{Counters, InputCounters, MalformedReason, OutputCounters};
 pub use decode::{decode, DecodeError};
-pub use matcher::Matcher;
+pub use matcher::{
+    language, Matcher, MatcherError, MatcherSet, Matches, NumberVariable, Subject, TextVariable,
+};
 pub use output::{Capture, Color, FileFormat, FileOutput, Output};
 pub use peers::Network;
 pub use refused::RefusedReason;
@@ -117,8 +119,9 @@ impl Router {
         }
         let stop = Arc::new(Stop::new().map_err(RouterError::System)?);
         let bound = config.inputs.into_iter().map(input::bind).collect::<Result<Vec<_>, _>>()?;
-        let (outputs, writers) = open_outputs(config.routes)?;
+        let (matchers, outputs, writers) = open_outputs(config.routes)?;
         let dispatch = Arc::new(Dispatch {
+            matchers,
             outputs,
             types: TypeCounters::default(),
             unrouted: AtomicU64::new(0),
@@ -246,7 +249,7 @@ impl fmt::Debug for Router {
     }
 }
 
-type Outputs = (Vec<(Vec<Matcher>, Queue)>, Vec<Running>);
+type Outputs = (MatcherSet, Vec<Queue>, Vec<Running>);
 
 /// Opens each output once, with the matchers of all routes that lead to it.
 fn open_outputs(routes: Vec<Route>) -> Result<Outputs, RouterError> {
@@ -257,14 +260,15 @@ fn open_outputs(routes: Vec<Route>) -> Result<Outputs, RouterError> {
             None => places.push((vec![matcher], output)),
         }
     }
+    let (matchers, places): (Vec<_>, Vec<_>) = places.into_iter().unzip();
     let mut outputs = Vec::new();
     let mut writers = Vec::new();
-    for (matchers, output) in places {
+    for output in places {
         let (queue, running) = output::start(output)?;
-        outputs.push((matchers, queue));
+        outputs.push(queue);
         writers.push(running);
     }
-    Ok((outputs, writers))
+    Ok((matchers.into_iter().map(Matcher::any_of).collect(), outputs, writers))
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {

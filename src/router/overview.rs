@@ -50,7 +50,7 @@ impl Overview {
             unrouted: self.dispatch.unrouted.load(Relaxed),
             duplicates: self.dispatch.duplicates.load(Relaxed),
             inputs,
-            outputs: self.dispatch.outputs.iter().map(|(_, queue)| queue.state.counters()).collect(),
+            outputs: self.dispatch.outputs.iter().map(|queue| queue.state.counters()).collect(),
         }
     }
 
@@ -67,7 +67,7 @@ impl Overview {
         }
         let ended = |done: &Receiver<()>| done.try_recv() == Err(TryRecvError::Disconnected);
         let writer = parts.outputs.iter().position(ended)?;
-        let name = self.dispatch.outputs.get(writer).map_or("?", |(_, queue)| &queue.state.name);
+        let name = self.dispatch.outputs.get(writer).map_or("?", |queue| &queue.state.name);
         Some(format!("the output {name} has ended"))
     }
 }

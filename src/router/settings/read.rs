@@ -352,8 +352,11 @@ fn severity(value: Scalar<'_>) -> Option<Severity> {
 }
 
 /// The one place that reads expressions.
-pub(super) fn matcher(text: &str) -> Outcome<Matcher> {
-    Err(Wrong::from(format!("expressions such as {} are not in this version", quoted(text))))
+fn matcher(text: &str) -> Outcome<Matcher> {
+    Matcher::parse(text).map_err(|error| {
+        let place = text.char_indices().nth(error.column() - 1).map_or(text.len(), |(place, _)| place);
+        Wrong { text: error.problem().to_owned(), place: Some(place) }
+    })
 }
 
 fn find<'v, 'f>(table: &'v DeTable<'f>, name: &str) -> Option<&'v Value<'f>> {

@@ -4,6 +4,7 @@ use super::definition::Default::{Is, Needed, Says};
 use super::definition::{Definition, Outcome, Section, Take};
 use crate::router::config::{has_port, Config};
 use crate::router::matcher::Matcher;
+use crate::Message;
 
 /// `[router]`: what is no input, no output and no route.
 pub(super) const ROUTER: Section<Config> = Section {
@@ -87,6 +88,17 @@ impl Direction {
     }
 }
 
+/// Said as an expression, and tried: not every name can be written as one.
+fn logger(name: &str) -> Outcome<Matcher> {
+    let mut message = Message::new("", "");
+    message.logger = name.to_owned();
+    let matcher = Matcher::parse(&format!("Logger == \"{}\"", name.replace('"', "\\\"")));
+    match matcher {
+        Ok(matcher) if matcher.matches(&message) => Ok(matcher),
+        _ => Err("accepted is a name without a line break, and without a backslash at its end".into()),
+    }
+}
+
 /// `[[route]]`: which messages go where.
 pub(super) const ROUTE: Section<Direction> = Section {
     title: "[[route]]",
@@ -109,7 +121,7 @@ pub(super) const ROUTE: Section<Direction> = Section {
             "match",
             Take::Matcher(|route, matcher, text| route.condition(matcher, format!("match = {text:?}"))),
             Says("every message", "\"Type == 'timer' && Severity <= 6\""),
-            "An expression in the message-matcher language of Heka.",
+            "An expression in the message-matcher language of Heka: docs/matcher.md.",
         ),
         Definition::new(
             "type",
@@ -125,6 +137,12 @@ pub(super) const ROUTE: Section<Direction> = Section {
             }),
             Says("any type", "[\"timer\", \"counter\", \"gauge\"]"),
             "Messages of one of these types.",
+        ),
+        Definition::new(
+            "logger",
+            Take::Text(|route, name| route.condition(logger(name)?, format!("logger = {name:?}"))),
+            Says("any logger", "\"shop\""),
+            "Messages of exactly this logger.",
         ),
         Definition::new(
             "severity_at_most",

@@ -87,6 +87,24 @@ fn every_option_of_the_example_does_what_it_says() {
 }
 
 #[test]
+fn a_route_takes_what_all_its_conditions_hold_for() {
+    let text = "[output.x]\ntype = \"null\"\n[[route]]\nto = \"x\"\nlogger = 'a\"\\b'\n\
+                match = \"Severity < 4 || Fields[x] == ${MANY}\"\ntypes = [\"p\", \"q\"]\n";
+    let matcher = &config(text).routes[0].matcher;
+    let mut message = crate::Message::new("p", "");
+    message.logger = String::from("a\"\\b");
+    assert!(!matcher.matches(&message));
+    message.fields.insert(String::from("x"), 17.into());
+    assert!(matcher.matches(&message));
+    message.r#type = String::from("r");
+    assert!(!matcher.matches(&message));
+    message.r#type = String::from("q");
+    assert!(matcher.matches(&message));
+    message.logger = String::from("a");
+    assert!(!matcher.matches(&message));
+}
+
+#[test]
 fn an_error_shows_file_line_column_key_caret_and_what_is_accepted() {
     let text = "[router]\ndrain_deadline = 5\n";
     let expected =

@@ -58,7 +58,10 @@ pub use config::{Config, Input, Route, RouterError};
 pub use counters::{Counters, InputCounters, MalformedReason, OutputCounters};
 pub use decode::{decode, DecodeError};
 pub use matcher::Matcher;
-pub use output::{Capture, Color, FileFormat, FileOutput, Output};
+pub use output::{Capture, Color, FileFormat, FileOutput, Output, StatsdOutput};
+
+#[cfg(fuzzing)]
+pub(crate) use output::statsd::line::lines as statsd_lines;
 
 use counters::{InputState, TypeCounters};
 use dispatch::Dispatch;

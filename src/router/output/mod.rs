@@ -16,6 +16,7 @@ mod context;
 pub(super) mod file;
 mod function;
 mod queue;
+pub(crate) mod statsd;
 
 use std::fmt;
 use std::io;
@@ -30,6 +31,7 @@ pub(super) use context::Context;
 pub use file::{FileFormat, FileOutput};
 pub use function::Capture;
 pub(super) use queue::{start, Batch, Queue, Running};
+pub use statsd::StatsdOutput;
 
 /// A place that messages go to.
 ///

@@ -58,7 +58,9 @@ pub use config::{Config, Input, Route, RouterError};
 pub use counters::{Counters, InputCounters, MalformedReason, OutputCounters};
 pub use decode::{decode, DecodeError};
 pub use matcher::Matcher;
-pub use output::{Capture, Color, FileFormat, FileOutput, Output, StatsdOutput};
+pub use output::{
+    Capture, Color, ConsoleFormat, ConsoleOutput, FileFormat, FileOutput, Output, StatsdOutput,
+};
 
 #[cfg(fuzzing)]
 pub(crate) use output::statsd::line::lines as statsd_lines;

@@ -258,6 +258,19 @@ mod tests {
     }
 
     #[test]
+    fn a_datagram_is_as_long_as_the_limit_and_not_a_byte_longer() {
+        let (server, address) = server();
+        let (_, context) = context();
+        let mut sender = sender(64, [vec![address]]);
+        let metric = |length: usize| format!("{}:1|c", "x".repeat(length - 4));
+        for (second, expected) in [(31, 64), (32, 32)] {
+            sender.write(&batch(&[&metric(32), &metric(second)]), &context);
+            sender.tick(&context);
+            assert_eq!(received(&server).len(), expected);
+        }
+    }
+
+    #[test]
     fn what_a_server_that_is_not_there_refuses_is_counted_and_the_next_reaches_it_when_it_is() {
         let (gone, address) = server();
         drop(gone);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{value_parser, Arg, ArgAction, Command};
-use tracing_metlog::router::{Color, Input, Route};
+use tracing_metlog::router::{Color, Input, Matcher, Route};
 
 const AFTER_HELP: &str = "\
 A message goes to every route whose types match, and once to each output.
@@ -76,12 +76,22 @@ fn router_command() -> Command {
                 .value_parser(|text: &str| text.parse::<Color>())
                 .help("Colour the console: auto, always, never [default: auto, which respects NO_COLOR]"),
         )
+        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print whole messages on the console, as JSON"))
+        .arg(
+            Arg::new("filter")
+                .long("filter")
+                .value_name("EXPR")
+                .value_parser(|text: &str| text.parse::<Matcher>())
+                .help(
+                    "Show only messages on the console that match; Heka's language: \"Severity <= 4 && Logger == 'shop'\"",
+                ),
+        )
         .arg(
             Arg::new("quiet")
                 .long("quiet")
                 .short('q')
                 .action(ArgAction::SetTrue)
-                .help("Do not print where it listens, nor the counters at the end"),
+                .help("Do not print where it listens, a line of numbers on the terminal, nor the counters at the end"),
         )
 }
 
@@ -117,18 +127,17 @@ fn http_arguments() -> Option<Arg> {
 /// What a configuration file says, and what can be said of one.
 fn config_arguments() -> [Arg; 5] {
     let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
-    let others = ["listen", "route", "color"];
+    let mut others = vec!["listen", "route", "color", "json", "filter"];
+    if cfg!(feature = "http") {
+        others.push("http");
+    }
     [
         Arg::new("config")
             .long("config")
             .short('c')
             .value_name("FILE")
             .value_parser(value_parser!(PathBuf))
-            .conflicts_with_all(if cfg!(feature = "http") {
-                &["listen", "route", "color", "http"]
-            } else {
-                &others[..]
-            })
+            .conflicts_with_all(others)
             .help("Read this TOML file: inputs, outputs and routes. --print-default prints one"),
         flag("check")
             .requires("config")

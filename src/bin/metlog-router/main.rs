@@ -18,7 +18,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::ArgMatches;
-use tracing_metlog::router::{Color, Config, Counters, Input, Matcher, Output, Route, Router};
+use tracing_metlog::router::{
+    Color, Config, ConsoleFormat, ConsoleOutput, Counters, Input, Matcher, Route, Router,
+};
 
 use events::{Event, Events};
 use notify::Service;
@@ -83,13 +85,38 @@ fn config_of_arguments(arguments: &ArgMatches) -> Result<Config, Box<dyn Error>>
     if let Some(inputs) = inputs(arguments) {
         config.inputs = inputs;
     }
-    let color = arguments.get_one::<Color>("color").copied().unwrap_or_default();
+    let console = console(arguments);
     config.routes = match arguments.get_many::<String>("route") {
         Some(routes) => routes.map(|text| text.parse()).collect::<Result<_, _>>()?,
-        None => vec![Route::new(Matcher::any(), Output::console(color))],
+        None => vec![Route::new(Matcher::any(), console.clone().into())],
     };
-    config.routes.iter_mut().for_each(|route| route.output.color(color));
-    Ok(config)
+    let mut is_shown = false;
+    for route in config.routes.iter_mut().filter(|route| route.output.to_string() == "console") {
+        is_shown = true;
+        route.output = console.clone().into();
+    }
+    let option = ["json", "filter"]
+        .into_iter()
+        .find(|name| arguments.value_source(name) == Some(clap::parser::ValueSource::CommandLine));
+    match option {
+        Some(option) if !is_shown => {
+            Err(format!("--{option} is for the console, and no --route leads there").into())
+        }
+        _ => Ok(config),
+    }
+}
+
+/// The console as the arguments want it.
+fn console(arguments: &ArgMatches) -> ConsoleOutput {
+    let format = if arguments.get_flag("json") { ConsoleFormat::Json } else { ConsoleFormat::Text };
+    let console = ConsoleOutput::new()
+        .color(arguments.get_one::<Color>("color").copied().unwrap_or_default())
+        .format(format)
+        .summary(!arguments.get_flag("quiet"));
+    match arguments.get_one::<Matcher>("filter") {
+        Some(filter) => console.filter(filter.clone()),
+        None => console,
+    }
 }
 
 /// Where to listen, when anything was said about it.

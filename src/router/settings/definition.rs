@@ -55,7 +55,6 @@ pub(super) enum Take<T> {
     Text(fn(T, &str) -> Outcome<T>),
     /// One after the other.
     Texts(fn(T, &str) -> Outcome<T>),
-    #[allow(dead_code)]
     Flag(fn(T, bool) -> Outcome<T>),
     Count(fn(T, u64) -> Outcome<T>),
     Size(fn(T, u64) -> Outcome<T>),

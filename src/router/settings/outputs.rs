@@ -8,7 +8,7 @@ use super::definition::Default::{Is, Needed, Says};
 use super::definition::{Definition, Section, Take};
 use super::page::Page;
 use super::read::Reader;
-use crate::router::output::{Color, Endpoint, FileOutput, Output};
+use crate::router::output::{ConsoleOutput, Endpoint, FileOutput, Output, StatsdOutput};
 
 /// Makes an output, as often as routes lead to it.
 pub(super) type Make = Box<dyn Fn() -> Output>;
@@ -21,7 +21,8 @@ pub(super) struct Kind {
 }
 
 /// Every kind that this program is built with.
-pub(super) const KINDS: &[Kind] = &[kind::<FileOutput>(), kind::<Console>(), kind::<Null>()];
+pub(super) const KINDS: &[Kind] =
+    &[kind::<FileOutput>(), kind::<StatsdOutput>(), kind::<ConsoleOutput>(), kind::<Null>()];
 
 /// Kinds that it is built without, and the feature that each needs.
 pub(super) const MISSING: &[(&str, &str)] = &[];
@@ -102,28 +103,78 @@ impl Settings for FileOutput {
     };
 }
 
-#[derive(Clone)]
-struct Console(Color);
-
-impl From<Console> for Output {
-    fn from(console: Console) -> Self {
-        Output::console(console.0)
-    }
-}
-
-impl Settings for Console {
+impl Settings for ConsoleOutput {
     const NAME: &'static str = "console";
     const SECTION: Section<Self> = Section {
         title: "[output.NAME]",
         kind: Some(Self::NAME),
-        about: "Standard output, for people.",
-        begin: Some(|| Console(Color::Auto)),
-        options: &[Definition::new(
-            "color",
-            Take::Choice(&["auto", "always", "never"], |_, color| Ok(Console(color.parse()?))),
-            Is("\"auto\""),
-            "Whether it is coloured; `auto`: on a terminal, unless `NO_COLOR` is set.",
-        )],
+        about: "Standard output, for people, one line a message. No byte of a message can move the cursor or change a colour.",
+        begin: Some(ConsoleOutput::new),
+        options: &[
+            Definition::new(
+                "color",
+                Take::Choice(&["auto", "always", "never"], |console, color| Ok(console.color(color.parse()?))),
+                Is("\"auto\""),
+                "Whether it is coloured; `auto`: on a terminal, unless `NO_COLOR` is set.",
+            ),
+            Definition::new(
+                "format",
+                Take::Choice(&["text", "json"], |console, format| Ok(console.format(format.parse()?))),
+                Is("\"text\""),
+                "What is printed of a message: columns as `text`, or the whole message as `json`.",
+            ),
+            Definition::new(
+                "filter",
+                Take::Matcher(|console, matcher, _| Ok(console.filter(matcher))),
+                Says("every message", "\"Severity <= 4\""),
+                "Shows only messages that match this expression (docs/matcher.md). The others count as delivered.",
+            ),
+            Definition::new(
+                "summary",
+                Take::Flag(|console, summary| Ok(console.summary(summary))),
+                Is("true"),
+                "Whether the last line of a terminal says how many messages a second there are, by type, and how many \
+                 this output has lost.",
+            ),
+        ],
+    };
+}
+
+impl Settings for StatsdOutput {
+    const NAME: &'static str = "statsd";
+    const SECTION: Section<Self> = Section {
+        title: "[output.NAME]",
+        kind: Some(Self::NAME),
+        about: "Counters, timers and gauges to statsd over UDP; messages of other types are refused (`failed`). The metric is \
+                `LOGGER.NAME`; a rate below 1 is passed on as `@RATE`, and nothing is sampled here.",
+        begin: None,
+        options: &[
+            Definition::new(
+                "address",
+                Take::First(|address| {
+                    let statsd = StatsdOutput::new(address);
+                    Endpoint::check(&statsd).map_err(|error| error.to_string())?;
+                    Ok(statsd)
+                }),
+                Needed("\"127.0.0.1:8125\""),
+                "HOST:PORT of the server. A name is looked up again every minute, and when the server refuses.",
+            ),
+            Definition::new(
+                "prefix",
+                Take::Text(|statsd, prefix| Ok(statsd.prefix(prefix))),
+                Says("nothing", "\"shop\""),
+                "Stands before every name, with a dot behind it.",
+            ),
+            Definition::new(
+                "datagram_bytes",
+                Take::Size(|statsd, bytes| match usize::try_from(bytes) {
+                    Ok(bytes) => Ok(statsd.datagram_bytes(bytes)),
+                    Err(_) => Err("too many".into()),
+                }),
+                Is("1432"),
+                "The longest datagram; the default passes Ethernet whole.",
+            ),
+        ],
     };
 }
 

@@ -30,17 +30,24 @@
 
 #[cfg(feature = "ring")]
 mod adopt;
+mod budget;
 mod config;
 mod connection;
+mod connections;
 mod counters;
+mod deadlines;
 mod decode;
 mod dispatch;
 mod duplicates;
 #[cfg(feature = "http")]
 mod http;
 mod input;
+mod kernel_drops;
+mod limits;
 mod matcher;
 mod output;
+mod peers;
+mod refused;
 mod stop;
 #[cfg(feature = "tls")]
 mod tls;
@@ -58,12 +65,15 @@ pub use config::{Config, Input, Route, RouterError};
 pub use counters::{Counters, InputCounters, MalformedReason, OutputCounters};
 pub use decode::{decode, DecodeError};
 pub use matcher::Matcher;
-pub use output::{Capture, Color, Output};
+pub use output::{Capture, Color, FileFormat, FileOutput, Output};
+pub use peers::Network;
+pub use refused::RefusedReason;
 
+use connections::Connections;
 use counters::{InputState, TypeCounters};
 use dispatch::Dispatch;
 use duplicates::Seen;
-use input::{Bound, Connections};
+use input::Bound;
 use output::{Queue, Running};
 use stop::Stop;
 
@@ -144,6 +154,11 @@ impl Router {
             inputs,
             outputs: self.dispatch.outputs.iter().map(|(_, queue)| queue.state.counters()).collect(),
         }
+    }
+
+    /// Has every output open its files anew, after somebody has moved them away.
+    pub fn reopen(&self) {
+        self.writers.iter().for_each(Running::reopen);
     }
 
     /// Ends it without losing what was sent: accepts no more connections, reads what datagram sockets still hold,

@@ -13,6 +13,7 @@ use crate::capture::callsite::{Callsite, Keeper};
 use crate::capture::record::{Name, Record as Read, Value};
 use crate::delivery::destination::Destination;
 use crate::delivery::transport::capture::Capture;
+use crate::fault_report::record;
 use crate::queue::points::at_each;
 use crate::queue::ring::check::sound_records;
 use crate::queue::ring::tests::{
@@ -32,6 +33,7 @@ struct Truth {
     /// Numbers below this were given back, and must not be there.
     gone: u64,
     passed: BTreeSet<&'static str>,
+    looks: u64,
 }
 
 /// What would be found if the process died now: numbers in their order, and whether anything was damaged.
@@ -69,6 +71,7 @@ fn look(directory: &Path, truth: &Rc<RefCell<Truth>>) -> impl FnMut(&'static str
         let (found, is_damaged) = after_a_death(&directory);
         let mut truth = truth.borrow_mut();
         truth.passed.insert(point);
+        truth.looks += 1;
         assert!(!is_damaged, "{point}: nothing is damaged");
         let distinct: BTreeSet<u64> = found.iter().copied().collect();
         let missing: Vec<_> = (truth.settled..truth.returned).filter(|n| !distinct.contains(n)).collect();
@@ -161,6 +164,17 @@ fn whatever_it_was_doing_a_process_that_dies_leaves_every_call_that_returned_and
     passed.remove("the clock is noted");
     assert_eq!(passed, BTreeSet::from(expected), "each was passed");
     assert_eq!(after_a_death(&directory.0), (vec![], false), "nothing is left");
+    let truth = truth.borrow();
+    let fault =
+        format!("death at each point of a process with a ring, copied and read ({} points)", truth.looks);
+    record(
+        &fault,
+        "every returned call that is not settled is there",
+        truth.returned,
+        truth.returned,
+        &[],
+        0,
+    );
 }
 
 /// The old ring and the new one of who delivers it: slots that were settled are not delivered again, the others are.

@@ -30,17 +30,24 @@
 
 #[cfg(feature = "ring")]
 mod adopt;
+mod budget;
 mod config;
 mod connection;
+mod connections;
 mod counters;
+mod deadlines;
 mod decode;
 mod dispatch;
 mod duplicates;
 #[cfg(feature = "http")]
 mod http;
 mod input;
+mod kernel_drops;
+mod limits;
 mod matcher;
 mod output;
+mod peers;
+mod refused;
 mod stop;
 #[cfg(feature = "tls")]
 mod tls;
@@ -61,14 +68,17 @@ pub use matcher::Matcher;
 pub use output::{
     Capture, Color, ConsoleFormat, ConsoleOutput, FileFormat, FileOutput, Output, StatsdOutput,
 };
+pub use peers::Network;
+pub use refused::RefusedReason;
 
 #[cfg(fuzzing)]
 pub(crate) use output::statsd::line::lines as statsd_lines;
 
+use connections::Connections;
 use counters::{InputState, TypeCounters};
 use dispatch::Dispatch;
 use duplicates::Seen;
-use input::{Bound, Connections};
+use input::Bound;
 use output::{Queue, Running};
 use stop::Stop;
 

@@ -67,9 +67,14 @@ pub use decode::{decode, DecodeError};
 pub use matcher::{
     language, Matcher, MatcherError, MatcherSet, Matches, NumberVariable, Subject, TextVariable,
 };
-pub use output::{Capture, Color, FileFormat, FileOutput, Output};
+pub use output::{
+    Capture, Color, ConsoleFormat, ConsoleOutput, FileFormat, FileOutput, Output, StatsdOutput,
+};
 pub use peers::Network;
 pub use refused::RefusedReason;
+
+#[cfg(fuzzing)]
+pub(crate) use output::statsd::line::lines as statsd_lines;
 
 use connections::Connections;
 use counters::{InputState, TypeCounters};

@@ -35,6 +35,12 @@ impl Context {
         self.state.settle(count, result);
     }
 
+    /// Messages for this output that are lost, for whatever reason.
+    pub(super) fn lost(&self) -> u64 {
+        let counters = self.state.counters();
+        counters.dropped + counters.failed
+    }
+
     /// Until when everything must be done, once the router ends.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadline.get()

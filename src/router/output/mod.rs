@@ -16,6 +16,7 @@ mod context;
 pub(super) mod file;
 mod function;
 mod queue;
+pub(crate) mod statsd;
 
 use std::fmt;
 use std::io;
@@ -25,11 +26,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::Message;
-pub use console::Color;
+pub use console::{Color, ConsoleFormat, ConsoleOutput};
 pub(super) use context::Context;
 pub use file::{FileFormat, FileOutput};
 pub use function::Capture;
 pub(super) use queue::{start, Batch, Queue, Running};
+pub use statsd::StatsdOutput;
 
 /// A place that messages go to.
 ///
@@ -92,9 +94,9 @@ impl Output {
         Output(Box::new(endpoint))
     }
 
-    /// Lines for people, on standard output.
+    /// Lines for people, on standard output. [`ConsoleOutput`] can do more.
     pub fn console(color: Color) -> Self {
-        Output::new(console::Settings { color })
+        ConsoleOutput::new().color(color).into()
     }
 
     /// A file of JSON lines, one message each; appended to, made if it is not there. [`FileOutput`] can do more.

@@ -250,3 +250,22 @@ fn no_message_injects_a_metric_a_tag_or_a_bad_line_or_ends_statsd() {
     assert_eq!(totals.names(), expected);
     assert!(expected.iter().all(|name| totals.counters[*name] == 1.0));
 }
+
+#[cfg(feature = "http")]
+#[test]
+fn a_request_is_answered_when_its_metrics_have_been_sent() {
+    let server = UdpSocket::bind("127.0.0.1:0").expect("binds");
+    server.set_nonblocking(true).expect("set");
+    let output = StatsdOutput::new(server.local_addr().expect("bound").to_string());
+    let config =
+        Config::new().input(Input::http("127.0.0.1:0")).route(Route::new(Matcher::any(), output.into()));
+    let router = Router::start(config).expect("starts");
+    for number in 0..20 {
+        let metric = json!({"type": "counter", "payload": number.to_string(), "fields": {"name": "x"}});
+        let answer = ureq::post(&router.addresses()[0]).send(metric.to_string()).expect("answered");
+        assert_eq!(answer.status(), 200);
+        let mut datagram = [0; 100];
+        let length = server.recv(&mut datagram).expect("it has arrived already");
+        assert_eq!(datagram[..length], *format!("x:{number}|c").as_bytes());
+    }
+}

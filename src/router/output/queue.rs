@@ -41,6 +41,16 @@ pub(in crate::router) struct Batch {
     done: Option<Sender<()>>,
 }
 
+impl Batch {
+    /// Whether somebody waits for the output to be done with it.
+    pub(super) fn is_awaited(&self) -> bool {
+        #[cfg(feature = "http")]
+        return self.done.is_some();
+        #[cfg(not(feature = "http"))]
+        false
+    }
+}
+
 /// The way into an output: never waits.
 pub(in crate::router) struct Queue {
     draw: Option<Draw>,

@@ -171,6 +171,9 @@ impl Writer for Sender {
             self.push(metric, context);
             rest = behind;
         }
+        if batch.is_awaited() {
+            self.flush(context);
+        }
     }
 
     fn due(&self) -> Option<Instant> {

@@ -395,7 +395,13 @@ impl DestinationCounters {
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }
 
-    fn problem(&self) -> Option<String> {
+    /// Messages that have arrived, and failures, ever.
+    #[cfg(feature = "router")]
+    pub(crate) fn progress(&self) -> (u64, u64) {
+        (self.delivered.load(Ordering::Relaxed), self.failures.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn problem(&self) -> Option<String> {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -13,7 +13,9 @@
 
 pub(super) mod console;
 mod context;
+mod delivery;
 pub(super) mod file;
+mod forward;
 mod function;
 mod queue;
 
@@ -26,6 +28,7 @@ use std::time::Instant;
 
 use crate::Message;
 pub use console::Color;
+pub use forward::ForwardOutput;
 pub(super) use context::Context;
 pub use function::Capture;
 pub(super) use queue::{start, Batch, Queue, Running};
@@ -47,6 +50,23 @@ pub(super) trait Endpoint: Send {
 
     /// Colours the console so; nothing on other outputs.
     fn color(&mut self, _: Color) {}
+
+    /// Everything it was told, as text that is compared and never shown: a reload keeps an output whose settings are
+    /// equal.
+    #[allow(dead_code)]
+    fn settings(&self) -> String {
+        self.name()
+    }
+
+    /// How many bytes may wait for it.
+    fn queue_bytes(&self) -> usize {
+        queue::QUEUE_BYTES
+    }
+
+    /// Whether what it sends would come back to the router, by the input at `input`, a client's URL.
+    fn leads_to(&self, _input: &str) -> bool {
+        false
+    }
 
     /// # Errors
     /// What cannot be opened. A place that is only away for now is no error: it is tried again later.
@@ -142,6 +162,11 @@ impl Output {
     /// Colours the console so; nothing on other outputs.
     pub fn color(&mut self, color: Color) {
         self.0.color(color);
+    }
+
+    /// Whether what it sends would come back by the router's own input at `address`.
+    pub(super) fn leads_to(&self, address: &str) -> bool {
+        self.0.leads_to(address)
     }
 
     /// Whether both are the same place, which then gets one queue and each message once.

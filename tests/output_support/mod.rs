@@ -1,0 +1,118 @@
+//! What tests of outputs over a network share: a router with a TCP input, a client that writes bytes, messages that can
+//! be told apart, and the account that must balance.
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use tracing_metlog::router::{
+    Config, Counters, Input, Matcher, Output, OutputCounters, Route, Router, RouterError,
+};
+use tracing_metlog::Message;
+
+/// Longer than anything takes that works.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A router with one TCP input whose messages all go to `output`.
+pub fn router(output: impl Into<Output>) -> Router {
+    try_router("127.0.0.1:0", output).expect("starts")
+}
+
+pub fn try_router(address: &str, output: impl Into<Output>) -> Result<Router, RouterError> {
+    let config =
+        Config::new().input(Input::tcp(address)).route(Route::new(Matcher::any(), output.into()));
+    Router::start(config)
+}
+
+/// Where it listens, without the scheme.
+pub fn place(router: &Router) -> &str {
+    router.addresses()[0].split("://").nth(1).expect("an address")
+}
+
+/// Sends every message, one a line, over a connection of its own.
+pub fn send(router: &Router, messages: impl IntoIterator<Item = Message>) {
+    let mut stream = TcpStream::connect(place(router)).expect("connects");
+    for message in messages {
+        stream.write_all(format!("{}\n", message.to_json()).as_bytes()).expect("sent");
+    }
+}
+
+/// A message that is no other's twin.
+pub fn numbered(number: usize) -> Message {
+    let mut message = Message::new("oldstyle", format!("text \"{number}\"\nand more \u{1f600}"));
+    message.timestamp = format!("2012-10-24T22:20:43.{:06}Z", number % 1_000_000);
+    message.logger = String::from("shop");
+    message.hostname = Some(String::from("web-7.example"));
+    message.pid = Some(4_242);
+    message.fields.insert(String::from("number"), number.into());
+    message.fields.insert(String::from("rate"), 1.0.into());
+    message.fields.insert(String::from("metlog_id"), id(number).into());
+    message
+}
+
+/// The id of one, as this crate's client writes them.
+pub fn id(number: usize) -> String {
+    format!("00000000000000aa-4242-00000000000000bb-{number}")
+}
+
+pub fn numbers(messages: &[Message]) -> Vec<u64> {
+    messages.iter().map(|message| message.fields["number"].as_u64().expect("a number")).collect()
+}
+
+/// How often each number came.
+pub fn tally(numbers: impl IntoIterator<Item = u64>) -> BTreeMap<u64, usize> {
+    let mut tally = BTreeMap::new();
+    numbers.into_iter().for_each(|number| *tally.entry(number).or_default() += 1);
+    tally
+}
+
+/// Waits until `is_so`, and fails with `what` if it never is.
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The only output's account, which must balance.
+pub fn balanced(counters: &Counters) -> OutputCounters {
+    let [output] = counters.outputs.as_slice() else { panic!("one output: {counters}") };
+    let taken = counters.received - counters.unrouted - counters.duplicates + output.inherited;
+    let settled = output.delivered + output.failed + output.dropped + output.spooled + output.queued;
+    assert_eq!(taken, settled, "{counters}");
+    output.clone()
+}
+
+/// A port that nobody listens on.
+pub fn closed_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+    listener.local_addr().expect("an address").port()
+}
+
+/// A directory that is removed at the end of its test.
+pub struct Directory(PathBuf);
+
+impl Directory {
+    pub fn new() -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("metlog-network-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("made");
+        Directory(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -47,7 +47,10 @@ fn a_message_arrives_at_the_next_router_exactly_as_its_program_made_it_over_ever
         send(&first, sent.clone());
         assert_eq!(capture.wait_for(51, PATIENCE), sent, "{name}");
         let output = balanced(&first.shutdown(PATIENCE));
-        assert_eq!((output.delivered, output.name.trim_end_matches('/')), (51, format!("forward:{name}").as_str()));
+        assert_eq!(
+            (output.delivered, output.name.trim_end_matches('/')),
+            (51, format!("forward:{name}").as_str())
+        );
         assert_eq!(next.shutdown(PATIENCE).received, 51);
     }
     drop(directory);
@@ -99,7 +102,9 @@ fn a_connection_that_breaks_again_and_again_costs_only_what_its_kernel_had_confi
     let first = router(ForwardOutput::new(address));
     for batch in 0..20 {
         send(&first, (batch * 100..(batch + 1) * 100).map(numbered));
-        eventually("the batch is settled", || first.counters().outputs[0].delivered >= (batch as u64 + 1) * 100);
+        eventually("the batch is settled", || {
+            first.counters().outputs[0].delivered >= (batch as u64 + 1) * 100
+        });
     }
     let output = balanced(&first.shutdown(PATIENCE));
     assert_eq!((output.delivered, output.failed, output.dropped), (SENT, 0, 0), "{output:?}");
@@ -189,16 +194,19 @@ fn a_backlog_is_sent_while_no_new_message_comes() {
 fn an_http_client_hears_200_when_the_next_router_has_its_messages() {
     let (output, capture) = Output::capture();
     let next = router(output);
-    let config = Config::new()
-        .input(Input::http("127.0.0.1:0"))
-        .route(Route::new(Matcher::any(), to(&next).into()));
+    let config =
+        Config::new().input(Input::http("127.0.0.1:0")).route(Route::new(Matcher::any(), to(&next).into()));
     let first = Router::start(config).expect("starts");
     for request in 0..20 {
         let body = format!("{}\n", numbered(request).to_json());
         let status = ureq::post(&first.addresses()[0]).send(body.as_bytes()).expect("an answer").status();
         assert_eq!(status, 200);
         let account = first.counters().outputs[0].clone();
-        assert_eq!((account.delivered, account.queued), (request as u64 + 1, 0), "confirmed before the answer");
+        assert_eq!(
+            (account.delivered, account.queued),
+            (request as u64 + 1, 0),
+            "confirmed before the answer"
+        );
     }
     assert_eq!(numbers(&capture.wait_for(20, PATIENCE)), (0..20).collect::<Vec<_>>());
     first.shutdown(PATIENCE);

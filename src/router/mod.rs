@@ -59,6 +59,8 @@ pub use counters::{Counters, InputCounters, MalformedReason, OutputCounters};
 pub use decode::{decode, DecodeError};
 pub use matcher::Matcher;
 pub use output::{Capture, Color, ForwardOutput, Output};
+#[cfg(feature = "http")]
+pub use output::{HttpFormat, HttpOutput};
 
 use counters::{InputState, TypeCounters};
 use dispatch::Dispatch;

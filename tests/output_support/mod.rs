@@ -3,12 +3,14 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tracing_metlog::router::{
     Config, Counters, Input, Matcher, Output, OutputCounters, Route, Router, RouterError,
 };
@@ -23,8 +25,7 @@ pub fn router(output: impl Into<Output>) -> Router {
 }
 
 pub fn try_router(address: &str, output: impl Into<Output>) -> Result<Router, RouterError> {
-    let config =
-        Config::new().input(Input::tcp(address)).route(Route::new(Matcher::any(), output.into()));
+    let config = Config::new().input(Input::tcp(address)).route(Route::new(Matcher::any(), output.into()));
     Router::start(config)
 }
 
@@ -114,5 +115,51 @@ impl Directory {
 impl Drop for Directory {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A Python program that receives, ended with its test.
+pub struct Receiver {
+    child: Child,
+    pub port: u16,
+    file: PathBuf,
+}
+
+impl Receiver {
+    /// `receivers.py` in one of its modes.
+    pub fn start(mode: &str, directory: &Directory) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/output_support/receivers.py");
+        let file = directory.path().join("received.jsonl");
+        let mut command = Command::new("python3");
+        command.arg(script).arg(mode).arg(&file);
+        Receiver::of(command, file)
+    }
+
+    /// A program that prints its port first.
+    pub fn of(mut command: Command, file: PathBuf) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("python3 starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("text");
+        let port = line.trim().parse().expect("its port");
+        Receiver { child, port, file }
+    }
+
+    /// What it took so far.
+    pub fn taken(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(&self.file).unwrap_or_default();
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let taken: Vec<Value> =
+            whole.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+        for line in &taken {
+            assert!(line.get("violation").is_none(), "{line}");
+        }
+        taken
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

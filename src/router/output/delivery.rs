@@ -9,6 +9,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use crate::delivery::spool::Spool;
 use crate::delivery::transport::Transport;
 use crate::router::counters::Account;
 use crate::stats::{Counters, DestinationCounters, LossReason, Losses};
+use crate::Address;
 
 /// After this without a confirmation although messages wait, the destination is said to be stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
@@ -280,4 +282,45 @@ pub(super) fn messages(lines: &[u8], of: usize) -> impl Iterator<Item = &[u8]> +
         rest = &behind[1..];
         Some(message)
     })
+}
+
+/// Whether what is sent to `address` is received at `own`, an address that is listened on, as far as that can be told
+/// without asking the network.
+pub(super) fn are_one_place(address: &Address, own: &str) -> bool {
+    let Ok(own) = own.parse() else { return false };
+    match (address, &own) {
+        (Address::Udp { host, port, .. }, Address::Udp { host: own_host, port: own_port, .. })
+        | (Address::Tcp { host, port, .. }, Address::Tcp { host: own_host, port: own_port, .. })
+        | (Address::Tls { host, port, .. }, Address::Tls { host: own_host, port: own_port, .. })
+        | (Address::Http { host, port, .. }, Address::Http { host: own_host, port: own_port, .. }) => {
+            port == own_port && is_host(host, own_host)
+        }
+        (Address::Unix { path, .. }, Address::Unix { path: own, .. })
+        | (Address::UnixDatagram { path }, Address::UnixDatagram { path: own }) => path == own,
+        _ => false,
+    }
+}
+
+fn is_host(host: &str, own: &str) -> bool {
+    let (host, own) = (ip(host), ip(own));
+    let is_here = |host: IpAddr| host.is_loopback() || host.is_unspecified();
+    match (host, own) {
+        (Some(host), Some(own)) => {
+            host == own || is_here(host) && own.is_unspecified() || host.is_unspecified() && is_here(own)
+        }
+        _ => false,
+    }
+}
+
+/// The address that a host's name has on every machine.
+fn ip(host: &str) -> Option<IpAddr> {
+    match host.eq_ignore_ascii_case("localhost") {
+        true => Some(IpAddr::from([127, 0, 0, 1])),
+        false => host.parse().ok(),
+    }
+}
+
+/// A setting that cannot be used.
+pub(super) fn invalid(problem: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, problem)
 }

@@ -7,12 +7,11 @@
 //! Lost here: what `delivery.rs` says. A message too long for a datagram is cut, and counted `truncated`.
 
 use std::io;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::delivery::{messages, Delivery, Pace};
+use super::delivery::{are_one_place, invalid, messages, Delivery, Pace};
 use super::{queue, Batch, Context, Endpoint, Output, Place, Writer};
 use crate::delivery::spool::Spool;
 use crate::delivery::transport::Limits;
@@ -119,10 +118,6 @@ impl ForwardOutput {
 #[cfg(feature = "spool")]
 const NO_SPOOL: &str = "spool_bytes says how large the spool may be, and spool, its directory, is not given";
 
-fn invalid(problem: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, problem)
-}
-
 impl From<ForwardOutput> for Output {
     fn from(settings: ForwardOutput) -> Self {
         Output::new(settings)
@@ -144,58 +139,22 @@ impl Endpoint for ForwardOutput {
     }
 
     fn leads_to(&self, input: &str) -> bool {
-        let own = input.parse();
-        self.parsed().is_ok_and(|address| own.is_ok_and(|own| are_one_place(&address, &own)))
+        self.parsed().is_ok_and(|address| are_one_place(&address, input))
     }
 
     fn open(self: Box<Self>) -> io::Result<Place> {
         let address = self.parsed()?;
         let transport = address.open(Limits::default()).map_err(invalid)?;
-        let transport = transport.ok_or_else(|| invalid("off is no router: any other address is accepted"))?;
+        let transport =
+            transport.ok_or_else(|| invalid("off is no router: any other address is accepted"))?;
         let pace = Pace { linger: LINGER, batch_bytes: BATCH_BYTES };
-        let delivery =
-            Delivery::new(self.name(), transport, &pace, |counters| self.open_spool(counters))?;
+        let delivery = Delivery::new(self.name(), transport, &pace, |counters| self.open_spool(counters))?;
         Ok(Place { draw: Some(Arc::new(draw)), writer: Box::new(Forward(delivery)) })
     }
 }
 
-/// Whether what is sent to `address` is received at `own`, an address that is listened on, as far as that can be told
-/// without asking the network.
-fn are_one_place(address: &Address, own: &Address) -> bool {
-    match (address, own) {
-        (Address::Udp { host, port, .. }, Address::Udp { host: own_host, port: own_port, .. })
-        | (Address::Tcp { host, port, .. }, Address::Tcp { host: own_host, port: own_port, .. })
-        | (Address::Tls { host, port, .. }, Address::Tls { host: own_host, port: own_port, .. })
-        | (Address::Http { host, port, .. }, Address::Http { host: own_host, port: own_port, .. }) => {
-            port == own_port && is_host(host, own_host)
-        }
-        (Address::Unix { path, .. }, Address::Unix { path: own, .. })
-        | (Address::UnixDatagram { path }, Address::UnixDatagram { path: own }) => path == own,
-        _ => false,
-    }
-}
-
-fn is_host(host: &str, own: &str) -> bool {
-    let (host, own) = (ip(host), ip(own));
-    let is_here = |host: IpAddr| host.is_loopback() || host.is_unspecified();
-    match (host, own) {
-        (Some(host), Some(own)) => {
-            host == own || is_here(host) && own.is_unspecified() || host.is_unspecified() && is_here(own)
-        }
-        _ => false,
-    }
-}
-
-/// The address that a host's name has on every machine.
-fn ip(host: &str) -> Option<IpAddr> {
-    match host.eq_ignore_ascii_case("localhost") {
-        true => Some(IpAddr::from([127, 0, 0, 1])),
-        false => host.parse().ok(),
-    }
-}
-
 /// A message as a line of JSON, as it came.
-fn draw(message: &Message, lines: &mut Vec<u8>) -> Result<(), String> {
+pub(super) fn draw(message: &Message, lines: &mut Vec<u8>) -> Result<(), String> {
     // Strings, numbers and maps with string keys into memory: nothing in here can fail.
     let _ = serde_json::to_writer(&mut *lines, message);
     lines.push(b'\n');

@@ -17,7 +17,11 @@ mod delivery;
 pub(super) mod file;
 mod forward;
 mod function;
+#[cfg(feature = "http")]
+mod http;
 mod queue;
+#[cfg(feature = "http")]
+mod time;
 
 use std::fmt;
 use std::io;
@@ -28,9 +32,11 @@ use std::time::Instant;
 
 use crate::Message;
 pub use console::Color;
-pub use forward::ForwardOutput;
 pub(super) use context::Context;
+pub use forward::ForwardOutput;
 pub use function::Capture;
+#[cfg(feature = "http")]
+pub use http::{HttpFormat, HttpOutput};
 pub(super) use queue::{start, Batch, Queue, Running};
 
 /// A place that messages go to.

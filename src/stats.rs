@@ -170,7 +170,7 @@ impl Losses {
         LossReason::ALL.into_iter().map(|reason| (reason, self.count(reason))).filter(|&(_, count)| count > 0)
     }
 
-    fn plus(&self, other: &Losses) -> Losses {
+    pub(crate) fn plus(&self, other: &Losses) -> Losses {
         Losses(std::array::from_fn(|index| self.0[index] + other.0[index]))
     }
 

@@ -204,6 +204,15 @@ impl Outlet {
         }
     }
 
+    /// Bytes in the batch at hand, for an outlet that knows.
+    #[cfg(feature = "sentry")]
+    pub(crate) fn held_bytes(&self) -> usize {
+        match &self.way {
+            Way::Here(destination) => destination.batch.remaining().len(),
+            Way::Apart(_) => 0,
+        }
+    }
+
     /// Whether no batch that is half sent would get a message that is put in here now.
     pub(crate) fn is_between_batches(&self) -> bool {
         match &self.way {

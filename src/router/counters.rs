@@ -377,6 +377,17 @@ impl OutputState {
     }
 }
 
+impl Account {
+    /// What was `before` is now something else.
+    pub(super) fn change(&mut self, before: &Account, now: &Account) {
+        let moved = |own: u64, before: u64, now: u64| (own + now).saturating_sub(before);
+        self.lost = self.lost.plus(&now.lost.since(&before.lost));
+        self.inherited = moved(self.inherited, before.inherited, now.inherited);
+        self.spooled = moved(self.spooled, before.spooled, now.spooled);
+        self.truncated = moved(self.truncated, before.truncated, now.truncated);
+    }
+}
+
 /// Messages by type, for as many types as are worth a name.
 #[derive(Debug, Default)]
 pub(super) struct TypeCounters(Mutex<BTreeMap<String, Arc<AtomicU64>>>);

@@ -58,6 +58,8 @@ pub use config::{Config, Input, Route, RouterError};
 pub use counters::{Counters, InputCounters, MalformedReason, OutputCounters};
 pub use decode::{decode, DecodeError};
 pub use matcher::Matcher;
+#[cfg(feature = "sentry")]
+pub use output::SentryOutput;
 pub use output::{Capture, Color, ForwardOutput, Output};
 #[cfg(feature = "http")]
 pub use output::{HttpFormat, HttpOutput};

@@ -26,6 +26,8 @@ use super::super::batch::Batch;
 use super::socket;
 use super::Transport;
 use crate::stats::LossReason;
+#[cfg(feature = "sentry")]
+pub(crate) use answer::retry_after;
 use answer::{verdict, Verdict};
 #[cfg(feature = "router")]
 pub(crate) use form::{Fate, Fates};

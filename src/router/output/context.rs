@@ -70,9 +70,10 @@ impl Context {
         self.room.is_half_taken()
     }
 
-    /// What an output knows of its messages besides how many are settled.
-    pub(super) fn account(&self, account: Account) {
-        *lock(&self.state.account) = account;
+    /// What an output, or one of several deliveries of it, knows of its messages besides how many are settled has
+    /// changed.
+    pub(super) fn account(&self, before: &Account, now: &Account) {
+        lock(&self.state.account).change(before, now);
     }
 
     /// Something does not work; it costs no message, or those are settled on their own.

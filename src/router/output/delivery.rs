@@ -22,7 +22,7 @@ use crate::delivery::outlet::Outlet;
 use crate::delivery::spool::Spool;
 use crate::delivery::transport::Transport;
 use crate::router::counters::Account;
-use crate::stats::{Counters, DestinationCounters, LossReason, Losses};
+use crate::stats::{Counters, DestinationCounters, LossReason};
 use crate::Address;
 
 /// After this without a confirmation although messages wait, the destination is said to be stuck.
@@ -152,8 +152,52 @@ impl Delivery {
         self.aside.way(&self.outlets, context.is_filling() || context.deadline().is_some())
     }
 
+    /// Takes one message, and waits as long as the batch at hand has so many bytes.
+    #[cfg(feature = "sentry")]
+    pub(super) fn write_within(&mut self, message: &[u8], most: usize, context: &Context) {
+        capture::thread::mark_as_own();
+        while self.outlets[0].held_bytes() >= most {
+            self.advance(context);
+            if self.outlets[0].held_bytes() >= most && !self.wait(context) {
+                self.all.lose(LossReason::Unreachable, 1);
+                return self.tell(context);
+            }
+        }
+        self.outlets[0].put(message);
+    }
+
+    /// Takes one message, or loses it when the batch at hand has so many bytes already.
+    #[cfg(feature = "sentry")]
+    pub(super) fn write_or_lose(&mut self, message: &[u8], most: usize, context: &Context) {
+        capture::thread::mark_as_own();
+        match self.outlets[0].held_bytes() < most {
+            true => self.outlets[0].put(message),
+            false => {
+                self.all.lose(LossReason::Lagging, 1);
+                self.tell(context);
+            }
+        }
+    }
+
+    /// At the end of the router one message is lost if there is no time for it any more; whether it is.
+    #[cfg(feature = "sentry")]
+    pub(super) fn is_too_late(&mut self, context: &Context) -> bool {
+        let is_over = self.is_over(context);
+        if is_over {
+            self.all.lose(LossReason::Unreachable, 1);
+            self.tell(context);
+        }
+        is_over
+    }
+
+    /// Whether everything is confirmed or lost.
+    #[cfg(feature = "sentry")]
+    pub(super) fn is_settled(&self) -> bool {
+        self.outlets[0].is_settled()
+    }
+
     /// Sends what there is to send, and draws the account.
-    fn advance(&mut self, context: &Context) {
+    pub(super) fn advance(&mut self, context: &Context) {
         self.gathering_since = None;
         self.outlets[0].send();
         self.aside.tend(&mut self.outlets);
@@ -188,9 +232,11 @@ impl Delivery {
     }
 
     /// Until the next attempt is due. `false`: there is no time for another one.
-    fn wait(&self, context: &Context) -> bool {
-        let pause = self.due().map_or(LONGEST_PAUSE, |due| due.saturating_duration_since(Instant::now()));
-        context.pause(pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
+    pub(super) fn wait(&self, context: &Context) -> bool {
+        let until = |moment: Instant| moment.saturating_duration_since(Instant::now());
+        let pause = self.due().map_or(LONGEST_PAUSE, until).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        let left = self.end(context).map_or(pause, until);
+        context.pause(pause.min(left));
         !self.is_over(context)
     }
 
@@ -209,7 +255,7 @@ impl Delivery {
     }
 
     /// Until everything taken so far is confirmed, lost or on disk, or there is no time.
-    fn finish(&mut self, context: &Context) {
+    pub(super) fn finish(&mut self, context: &Context) {
         self.outlets[0].hurry();
         let mark = self.outlets[0].mark();
         loop {
@@ -253,23 +299,21 @@ impl Delivery {
         let truncated = self.all.truncated.load(Ordering::Relaxed);
         let account = Account { lost, inherited, spooled, truncated };
         if account != self.told.account {
-            context.account(account);
+            context.account(&self.told.account, &account);
         }
         context.settle(delivered - self.told.delivered, Ok(()));
         let news = lost.since(&self.told.account.lost);
         if news.total() > 0 {
-            context.settle(news.total(), Err(io::Error::other(lost_in_words(&news))));
+            let problem =
+                self.destination.problem().map(|problem| format!("; {problem}")).unwrap_or_default();
+            let error = io::Error::other(format!("messages lost: {news}{problem}"));
+            context.settle(news.total(), Err(error));
         }
         if failures > self.told.failures {
             self.destination.problem().into_iter().for_each(|problem| context.trouble(problem));
         }
         self.told = Told { delivered, failures, account };
     }
-}
-
-fn lost_in_words(news: &Losses) -> String {
-    let reasons: Vec<_> = news.iter().map(|(reason, _)| format!("{reason}: {}", reason.advice())).collect();
-    format!("messages are lost ({})", reasons.join("; "))
 }
 
 /// The messages that were drawn into `lines`, each of which is `of` lines; without the newline at their ends.

@@ -20,6 +20,8 @@ mod function;
 #[cfg(feature = "http")]
 mod http;
 mod queue;
+#[cfg(feature = "sentry")]
+mod sentry;
 #[cfg(feature = "http")]
 mod time;
 
@@ -38,6 +40,8 @@ pub use function::Capture;
 #[cfg(feature = "http")]
 pub use http::{HttpFormat, HttpOutput};
 pub(super) use queue::{start, Batch, Queue, Running};
+#[cfg(feature = "sentry")]
+pub use sentry::SentryOutput;
 
 /// A place that messages go to.
 ///

@@ -27,6 +27,11 @@ pub(crate) trait Form: Send + Sync + fmt::Debug {
         String::new()
     }
 
+    /// Whether an answer with this text in it must not be repeated.
+    fn hides(&self, _text: &str) -> bool {
+        false
+    }
+
     /// The body for these frames.
     fn body(&self, frames: &Arc<Vec<u8>>) -> Arc<Vec<u8>> {
         Arc::clone(frames)

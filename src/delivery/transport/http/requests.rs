@@ -111,7 +111,7 @@ impl Target {
             return;
         }
         let told = body_text(&mut response);
-        if !told.is_empty() && !headers::are_in(&headers, &told) {
+        if !told.is_empty() && !headers::are_in(&headers, &told) && !self.form.hides(&told) {
             known.text = format!("{} ({told})", known.text);
         }
         tell(Ok(known));

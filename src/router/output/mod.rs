@@ -22,8 +22,6 @@ mod http;
 mod queue;
 #[cfg(feature = "sentry")]
 mod sentry;
-#[cfg(feature = "http")]
-mod time;
 
 use std::fmt;
 use std::io;
@@ -35,6 +33,7 @@ use std::time::Instant;
 use crate::Message;
 pub use console::Color;
 pub(super) use context::Context;
+pub use file::{FileFormat, FileOutput};
 pub use forward::ForwardOutput;
 pub use function::Capture;
 #[cfg(feature = "http")]
@@ -126,9 +125,9 @@ impl Output {
         Output::new(console::Settings { color })
     }
 
-    /// A file of JSON lines, one message each; appended to, made if it is not there.
+    /// A file of JSON lines, one message each; appended to, made if it is not there. [`FileOutput`] can do more.
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Output::new(file::Settings { path: path.into() })
+        FileOutput::new(path).into()
     }
 
     /// Calls `function` with each message, on a thread of its own. A message that it panics at is counted

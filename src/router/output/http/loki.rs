@@ -12,8 +12,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use super::super::time;
 use crate::delivery::transport::http::Form;
+use crate::router::matcher::nanoseconds;
 use crate::Message;
 
 /// The labels of a message's stream, and its value there.
@@ -84,7 +84,7 @@ impl Labels {
         if let (true, Some((name, _))) = (labels.is_empty(), self.0.first()) {
             labels.insert(name, UNKNOWN);
         }
-        let nanoseconds = time::nanoseconds(&message.timestamp).unwrap_or_else(now).to_string();
+        let nanoseconds = nanoseconds(&message.timestamp).unwrap_or_else(now).to_string();
         // Strings and maps into memory: nothing in here can fail.
         let _ = serde_json::to_writer(&mut *lines, &labels);
         lines.push(b'\n');

@@ -13,9 +13,9 @@ use sentry_types::protocol::v7::{Breadcrumb, Event, Exception, Level, Mechanism,
 use sentry_types::Uuid;
 use serde_json::{Map, Value};
 
-use super::super::time::nanoseconds;
 use super::stack;
 use crate::delivery::encode::ids;
+use crate::router::matcher::nanoseconds;
 use crate::{Message, Severity};
 
 /// Sentry refuses events over 1 MB.

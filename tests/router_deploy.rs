@@ -85,7 +85,8 @@ fn the_reference_backend_runs_and_every_type_is_where_it_belongs() {
     let mut metrics = BTreeSet::new();
     let mut datagram = [0; 65_536];
     while !expected.iter().all(|metric| metrics.contains(*metric)) {
-        let length = statsd.recv(&mut datagram).unwrap_or_else(|_| panic!("of {expected:?} only {metrics:?}"));
+        let length =
+            statsd.recv(&mut datagram).unwrap_or_else(|_| panic!("of {expected:?} only {metrics:?}"));
         let text = String::from_utf8(datagram[..length].to_vec()).expect("text");
         metrics.extend(text.lines().map(str::to_owned));
     }
@@ -100,7 +101,8 @@ fn the_reference_backend_runs_and_every_type_is_where_it_belongs() {
     let files = std::fs::read_dir(directory.path()).expect("there").flatten();
     let mut files: Vec<_> = files.map(|file| file.file_name().into_string().expect("text")).collect();
     files.sort();
-    let rest = files.iter().find(|name| name.starts_with("metrics-20") && name.ends_with(".jsonl")).expect("there");
+    let rest =
+        files.iter().find(|name| name.starts_with("metrics-20") && name.ends_with(".jsonl")).expect("there");
     let types: Vec<String> = read(rest)
         .lines()
         .map(|line| line.parse::<tracing_metlog::Message>().expect("a message").r#type)
@@ -127,7 +129,11 @@ fn the_service_and_the_image_set_the_variables_of_the_file() {
         std::fs::read_to_string(format!("{}/deploy/{name}", env!("CARGO_MANIFEST_DIR"))).expect(name)
     };
     let file = read("metlog-router.toml");
-    let asked: BTreeSet<&str> = file.split("\"").filter_map(|text| text.split_once("${")?.1.split_once('}')).map(|(name, _)| name).collect();
+    let asked: BTreeSet<&str> = file
+        .split("\"")
+        .filter_map(|text| text.split_once("${")?.1.split_once('}'))
+        .map(|(name, _)| name)
+        .collect();
     for given in ["metlog-router.service", "Dockerfile"] {
         let text = read(given);
         for name in asked.iter().filter(|name| **name != "SENTRY_DSN") {

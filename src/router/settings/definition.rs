@@ -40,7 +40,7 @@ pub(super) enum Default {
     /// It must be given; for instance this.
     Needed(&'static str),
     /// One of the options that are marked so must be given; this one for instance with this value.
-    #[allow(dead_code)]
+    #[cfg_attr(not(feature = "sentry"), allow(dead_code))]
     OneOf(&'static str),
     /// This value, written as in the file.
     Is(&'static str),
@@ -55,6 +55,9 @@ pub(super) enum Take<T> {
     Text(fn(T, &str) -> Outcome<T>),
     /// One after the other.
     Texts(fn(T, &str) -> Outcome<T>),
+    /// All at once.
+    #[cfg_attr(not(feature = "http"), allow(dead_code))]
+    All(fn(T, Vec<String>) -> Outcome<T>),
     Flag(fn(T, bool) -> Outcome<T>),
     Count(fn(T, u64) -> Outcome<T>),
     Size(fn(T, u64) -> Outcome<T>),
@@ -110,7 +113,7 @@ impl<T> Definition<T> {
         Definition { name, take, default, about, is_secret: false }
     }
 
-    #[allow(dead_code)]
+    #[cfg_attr(not(feature = "sentry"), allow(dead_code))]
     pub(super) const fn secret(self) -> Self {
         Definition { is_secret: true, ..self }
     }
@@ -119,7 +122,7 @@ impl<T> Definition<T> {
     pub(super) fn accepted(&self) -> String {
         match self.take {
             Take::First(_) | Take::Text(_) => String::from("a text"),
-            Take::Texts(_) => String::from("a text, or a list of texts"),
+            Take::Texts(_) | Take::All(_) => String::from("a text, or a list of texts"),
             Take::Flag(_) => String::from("true or false"),
             Take::Count(_) => String::from("a whole number"),
             Take::Size(_) => units::SIZE.to_owned(),

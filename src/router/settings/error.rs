@@ -84,7 +84,7 @@ impl ConfigProblem {
             line: file[..line_start].matches('\n').count() + 1,
             column: file[line_start..start].chars().count() + 1,
             key: key.to_owned(),
-            text,
+            text: without_users(&text),
             marked: shown.column(end - line_start).saturating_sub(before).max(1),
             before,
             shown: shown.text,
@@ -186,6 +186,15 @@ fn users(line: &str) -> Vec<Range<usize>> {
             url.rfind('@').map(|length| start..start + length)
         })
         .collect()
+}
+
+/// A text in which no URL tells its user.
+fn without_users(text: &str) -> String {
+    let mut out = text.to_owned();
+    for range in users(text).into_iter().rev() {
+        out.replace_range(range, SECRET);
+    }
+    out
 }
 
 /// A text as an error may quote it: without the users of URLs, and not for ever.

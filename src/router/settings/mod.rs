@@ -9,6 +9,7 @@
 mod definition;
 mod error;
 mod inputs;
+mod network;
 mod outputs;
 mod page;
 mod place;
@@ -216,12 +217,14 @@ impl<'f> Reader<'f> {
             Err(error) => error.to_string(),
         };
         let (path, span) = place;
-        let named = error.split_once(": ").and_then(|(name, why)| {
-            let (_, value) = table.iter().find(|(key, _)| key.get_ref() == name)?;
-            Some((join(path, name), value.span(), why))
-        });
+        // `keep: why`, `breadcrumbs 500: why`, `labels is ...`.
+        let (name, _) = error.split_once([':', ' ']).unwrap_or((&error, ""));
+        let named = table.iter().find(|(key, _)| key.get_ref() == name);
         match named {
-            Some((key, span, why)) => self.problem(span, &key, why),
+            Some((_, value)) => {
+                let why = error.strip_prefix(&format!("{name}: ")).unwrap_or(&error);
+                self.problem(value.span(), &join(path, name), why);
+            }
             None => self.problem(span, path, error),
         }
         None
@@ -242,7 +245,7 @@ impl<'f> Reader<'f> {
         if let Some(kind) = outputs::KINDS.iter().find(|kind| kind.name == name) {
             return (kind.read)(self, (path, span), table);
         }
-        let missing = outputs::MISSING.iter().find(|(missing, _)| missing == name);
+        let missing = outputs::NEEDS.iter().find(|(missing, _)| missing == name);
         let text = match (missing, nearest(name, kinds())) {
             (Some((_, feature)), _) => {
                 format!("needs the feature `{feature}`, which this program is built without")

@@ -8,7 +8,11 @@ use super::definition::Default::{Is, Needed, Says};
 use super::definition::{Definition, Section, Take};
 use super::page::Page;
 use super::read::Reader;
-use crate::router::output::{ConsoleOutput, Endpoint, FileOutput, Output, StatsdOutput};
+#[cfg(feature = "http")]
+use crate::router::output::HttpOutput;
+#[cfg(feature = "sentry")]
+use crate::router::output::SentryOutput;
+use crate::router::output::{ConsoleOutput, Endpoint, FileOutput, ForwardOutput, Output, StatsdOutput};
 
 /// Makes an output, as often as routes lead to it.
 pub(super) type Make = Box<dyn Fn() -> Output>;
@@ -21,14 +25,23 @@ pub(super) struct Kind {
 }
 
 /// Every kind that this program is built with.
-pub(super) const KINDS: &[Kind] =
-    &[kind::<FileOutput>(), kind::<StatsdOutput>(), kind::<ConsoleOutput>(), kind::<Null>()];
+pub(super) const KINDS: &[Kind] = &[
+    kind::<FileOutput>(),
+    kind::<StatsdOutput>(),
+    #[cfg(feature = "sentry")]
+    kind::<SentryOutput>(),
+    kind::<ForwardOutput>(),
+    #[cfg(feature = "http")]
+    kind::<HttpOutput>(),
+    kind::<ConsoleOutput>(),
+    kind::<Null>(),
+];
 
-/// Kinds that it is built without, and the feature that each needs.
-pub(super) const MISSING: &[(&str, &str)] = &[];
+/// Kinds that it may be built without, and the feature that each needs.
+pub(super) const NEEDS: &[(&str, &str)] = &[("sentry", "sentry"), ("http", "http")];
 
 /// The settings of a kind of output.
-trait Settings: Clone + Into<Output> + 'static {
+pub(super) trait Settings: Clone + Into<Output> + 'static {
     const NAME: &'static str;
     const SECTION: Section<Self>;
 }

@@ -153,6 +153,14 @@ impl<'f> Reader<'f> {
                 self.outcome(option, key, value, Some(&text), set(thing?, &text.text))
             }
             Take::Texts(set) => self.texts(option, key, value, thing, set),
+            Take::All(set) => {
+                fn add(mut all: Vec<String>, text: &str) -> Outcome<Vec<String>> {
+                    all.push(text.to_owned());
+                    Ok(all)
+                }
+                let all = self.texts(option, key, value, Some(Vec::new()), add)?;
+                self.outcome(option, key, value, None, set(thing?, all))
+            }
             Take::Choice(choices, set) => {
                 let text = self.text(option, key, value)?;
                 if !choices.contains(&&*text.text) {
@@ -194,14 +202,14 @@ impl<'f> Reader<'f> {
         }
     }
 
-    fn texts<T>(
+    fn texts<T, V>(
         &mut self,
         option: &Definition<T>,
         key: &str,
         value: &Value<'f>,
-        mut thing: Option<T>,
-        set: fn(T, &str) -> Outcome<T>,
-    ) -> Option<T> {
+        mut thing: Option<V>,
+        set: fn(V, &str) -> Outcome<V>,
+    ) -> Option<V> {
         let texts = match value.get_ref() {
             DeValue::Array(values) => &values[..],
             _ => std::slice::from_ref(value),

@@ -13,6 +13,7 @@ fn variables(name: &str) -> Result<String, VarError> {
         "PORT" => Ok(String::from("7001")),
         "MANY" => Ok(String::from("17")),
         "SECRET" => Ok(String::from("s3cr3t")),
+        "SENTRY_DSN" => Ok(String::from("https://s3cr3t@sentry.example/1")),
         "HOSTILE" => Ok(String::from("x\"\n[[input]]\nurl = \"tcp://0.0.0.0:1\"\n#")),
         _ => Err(VarError::NotPresent),
     }
@@ -311,7 +312,7 @@ fn the_defaults_that_the_definitions_name_are_the_real_ones() {
 }
 
 /// The page is what the definitions give: `cargo run --all-features --bin metlog-router -- --print-reference` writes it.
-#[cfg(all(feature = "http", feature = "tls", feature = "spool"))]
+#[cfg(all(feature = "sentry", feature = "http", feature = "tls", feature = "spool"))]
 #[test]
 fn the_reference_page_is_what_the_definitions_give() {
     let page = include_str!("../../../docs/router-config.md");
@@ -325,6 +326,39 @@ fn every_option_that_is_secret_is_hidden_in_errors() {
     }
     let shown = errors("[output.x]\ntype = \"nothing\"\ndsn = \"https://s3cr3t@h/1\" = \n");
     assert!(shown.contains("3 | dsn = ***\n") && !shown.contains("s3cr3t"), "{shown}");
+}
+
+#[cfg(feature = "sentry")]
+#[test]
+fn options_of_outputs_over_a_network_are_checked_where_they_stand_and_tell_no_secret() {
+    const S: &str = "[output.s]\ntype = \"sentry\"\n";
+    const H: &str = "[output.s]\ntype = \"http\"\n";
+    const F: &str = "[output.s]\ntype = \"forward\"\n";
+    for (table, options, place, part) in [
+        (S, "", "1:1: output.s: ", "`dsn` is missing"),
+        (S, "dsn = \"https://s3cr3t@/1\"", "3:7: output.s.dsn: ", "DSN"),
+        (S, "dsn = \"${SENTRY_DSN}x y\"", "3:7: output.s.dsn: ", ""),
+        (S, "dsn = [\"s3cr3t\"]", "3:7: output.s.dsn: ", "not this"),
+        (S, "dsn = \"${SENTRY_DSN}\"\ndsn_file = \"/s\"", "4:12: output.s.dsn_file: ", "not both"),
+        (S, "dsn = \"${SENTRY_DSN}\"\nbreadcrumbs = 101", "4:15: output.s.breadcrumbs: ", "0 to 100"),
+        (S, "dsn = \"${SENTRY_DSN}\"\nrelease = \"a b/c\"", "4:11: output.s.release: ", "accepted"),
+        (S, "dsn_file = \"/nonexistent\"", "3:12: output.s.dsn_file: ", "No such file"),
+        (S, "dsn_file = \"/dev/null\"", "3:12: output.s.dsn_file: ", "holds no DSN"),
+        (H, "url = \"tcp://bob:s3cr3t@h:1\"", "3:7: output.s.url: ", ""),
+        (H, "url = \"http://h/\"\nindex = \"x\"", "4:9: output.s.index: ", "another format"),
+        (H, "url = \"http://h/\"\nformat = \"loki\"\nlabels = [\"type\", \"x\"]", "1:1: output.s: ", "\"x\""),
+        (F, "router = \"off\"", "3:10: output.s.router: ", "off is no router"),
+        (F, "router = \"gopher://bob:s3cr3t@h\"", "3:10: output.s.router: ", ""),
+        (F, "router = \"tcp://h:1\"\nspool_bytes = \"1MiB\"", "4:15: output.s.spool_bytes: ", "spool"),
+    ] {
+        let text = format!("{table}{options}\n");
+        let shown = errors(&text);
+        assert!(shown.contains(&format!("test.toml:{place}")) && shown.contains(part), "{text}\n{shown}");
+        assert!(!shown.contains("s3cr3t"), "{text}\n{shown}");
+    }
+    let text = format!("{S}dsn = \"${{SENTRY_DSN}}\"\n[[route]]\nto = \"s\"\n");
+    let config = config(&text);
+    assert!(!format!("{config:?} {config}").contains("s3cr3t"));
 }
 
 #[test]

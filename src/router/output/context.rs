@@ -33,6 +33,12 @@ impl Context {
         Context { state, control, room, deadline: Cell::new(None), reopen: Cell::new(false) }
     }
 
+    /// One that is told nothing.
+    #[cfg(test)]
+    pub(super) fn alone(state: Arc<OutputState>) -> Self {
+        Context::new(state, crossbeam_channel::never(), Room::of(usize::MAX))
+    }
+
     /// So many messages were delivered, or could not be.
     pub(super) fn settle(&self, count: u64, result: io::Result<()>) {
         self.state.settle(count, result);

@@ -201,7 +201,7 @@ mod tests {
 
     fn context() -> (Arc<OutputState>, Context) {
         let state = Arc::new(OutputState::default());
-        (Arc::clone(&state), Context::new(state, crossbeam_channel::never()))
+        (Arc::clone(&state), Context::alone(state))
     }
 
     fn batch(metrics: &[&str]) -> Batch {

@@ -69,11 +69,16 @@ pub use matcher::{
 };
 #[cfg(feature = "sentry")]
 pub use output::SentryOutput;
-pub use output::{Capture, Color, FileFormat, FileOutput, ForwardOutput, Output};
+pub use output::{
+    Capture, Color, ConsoleFormat, ConsoleOutput, FileFormat, FileOutput, ForwardOutput, Output, StatsdOutput,
+};
 #[cfg(feature = "http")]
 pub use output::{HttpFormat, HttpOutput};
 pub use peers::Network;
 pub use refused::RefusedReason;
+
+#[cfg(fuzzing)]
+pub(crate) use output::statsd::line::lines as statsd_lines;
 
 use connections::Connections;
 use counters::{InputState, TypeCounters};

@@ -33,9 +33,21 @@ impl Context {
         Context { state, control, room, deadline: Cell::new(None), reopen: Cell::new(false) }
     }
 
+    /// One that is told nothing.
+    #[cfg(test)]
+    pub(super) fn alone(state: Arc<OutputState>) -> Self {
+        Context::new(state, crossbeam_channel::never(), Room::of(usize::MAX))
+    }
+
     /// So many messages were delivered, or could not be.
     pub(super) fn settle(&self, count: u64, result: io::Result<()>) {
         self.state.settle(count, result);
+    }
+
+    /// Messages for this output that are lost, for whatever reason.
+    pub(super) fn lost(&self) -> u64 {
+        let counters = self.state.counters();
+        counters.dropped + counters.failed
     }
 
     /// Until when everything must be done, once the router ends.

@@ -22,6 +22,7 @@ mod http;
 mod queue;
 #[cfg(feature = "sentry")]
 mod sentry;
+pub(crate) mod statsd;
 
 use std::fmt;
 use std::io;
@@ -31,7 +32,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::Message;
-pub use console::Color;
+pub use console::{Color, ConsoleFormat, ConsoleOutput};
 pub(super) use context::Context;
 pub use file::{FileFormat, FileOutput};
 pub use forward::ForwardOutput;
@@ -41,6 +42,7 @@ pub use http::{HttpFormat, HttpOutput};
 pub(super) use queue::{start, Batch, Queue, Running};
 #[cfg(feature = "sentry")]
 pub use sentry::SentryOutput;
+pub use statsd::StatsdOutput;
 
 /// A place that messages go to.
 ///
@@ -120,9 +122,9 @@ impl Output {
         Output(Box::new(endpoint))
     }
 
-    /// Lines for people, on standard output.
+    /// Lines for people, on standard output. [`ConsoleOutput`] can do more.
     pub fn console(color: Color) -> Self {
-        Output::new(console::Settings { color })
+        ConsoleOutput::new().color(color).into()
     }
 
     /// A file of JSON lines, one message each; appended to, made if it is not there. [`FileOutput`] can do more.

@@ -42,7 +42,7 @@ pub(in crate::router) struct Batch {
 }
 
 impl Batch {
-    /// Whether a client waits for word that these messages are written.
+    /// Whether somebody waits for the output to be done with it.
     pub(super) fn is_awaited(&self) -> bool {
         #[cfg(feature = "http")]
         return self.done.is_some();

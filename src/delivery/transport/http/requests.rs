@@ -68,12 +68,13 @@ impl Requests {
     pub(super) fn start(target: Arc<Target>) -> io::Result<Self> {
         // One is being made, and one may wait for a request that nobody waits for any more.
         let (requests, waiting) = bounded::<Request>(1);
-        std::thread::Builder::new().name(String::from("metlog-http")).spawn(move || {
+        let started = std::thread::Builder::new().name(String::from("metlog-http")).spawn(move || {
             capture::thread::mark_as_own();
             for Request { body, answer } in waiting {
                 target.make(&body, &answer);
             }
-        })?;
+        });
+        started.map_err(socket::no_thread)?;
         Ok(Requests(requests))
     }
 

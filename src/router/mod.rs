@@ -67,10 +67,21 @@ pub(crate) use http::script as http_script;
 pub use config::{Config, Input, Route, RouterError};
 pub use counters::{Counters, InputCounters, MalformedReason, OutputCounters};
 pub use decode::{decode, DecodeError};
-pub use matcher::Matcher;
-pub use output::{Capture, Color, FileFormat, FileOutput, Output};
+pub use matcher::{
+    language, Matcher, MatcherError, MatcherSet, Matches, NumberVariable, Subject, TextVariable,
+};
+#[cfg(feature = "sentry")]
+pub use output::SentryOutput;
+pub use output::{
+    Capture, Color, ConsoleFormat, ConsoleOutput, FileFormat, FileOutput, ForwardOutput, Output, StatsdOutput,
+};
+#[cfg(feature = "http")]
+pub use output::{HttpFormat, HttpOutput};
 pub use peers::Network;
 pub use refused::RefusedReason;
+
+#[cfg(fuzzing)]
+pub(crate) use output::statsd::line::lines as statsd_lines;
 
 use connections::Connections;
 use counters::{InputState, TypeCounters};
@@ -108,10 +119,12 @@ impl Router {
         }
         let stop = Arc::new(Stop::new().map_err(RouterError::System)?);
         let bound = config.inputs.into_iter().map(input::bind).collect::<Result<Vec<_>, _>>()?;
-        let (outputs, writers) = open_outputs(config.routes)?;
+        refuse_circles(&config.routes, &bound)?;
+        let (matchers, outputs, writers) = open_outputs(config.routes)?;
         let mut router = Router {
             addresses: bound.iter().map(|bound| bound.state.address.clone()).collect(),
             dispatch: Arc::new(Dispatch {
+                matchers,
                 outputs,
                 types: TypeCounters::default(),
                 unrouted: AtomicU64::new(0),
@@ -155,7 +168,7 @@ impl Router {
             unrouted: self.dispatch.unrouted.load(Relaxed),
             duplicates: self.dispatch.duplicates.load(Relaxed),
             inputs,
-            outputs: self.dispatch.outputs.iter().map(|(_, queue)| queue.state.counters()).collect(),
+            outputs: self.dispatch.outputs.iter().map(|queue| queue.state.counters()).collect(),
         }
     }
 
@@ -203,7 +216,23 @@ impl fmt::Debug for Router {
     }
 }
 
-type Outputs = (Vec<(Vec<Matcher>, Queue)>, Vec<Running>);
+/// No output may send to the router itself. One that does so by way of another router cannot be seen from here.
+fn refuse_circles(routes: &[Route], bound: &[Bound]) -> Result<(), RouterError> {
+    let addresses = bound.iter().map(|bound| bound.state.address.as_str());
+    for (address, route) in addresses.flat_map(|address| routes.iter().map(move |route| (address, route))) {
+        if route.output.leads_to(address) {
+            let problem = format!(
+                "it leads to this router's own input {address}, and every message would come back for ever; \
+                 the address of another router is accepted"
+            );
+            let (output, kind) = (route.output.to_string(), io::ErrorKind::InvalidInput);
+            return Err(RouterError::Output { output, source: io::Error::new(kind, problem) });
+        }
+    }
+    Ok(())
+}
+
+type Outputs = (MatcherSet, Vec<Queue>, Vec<Running>);
 
 /// Opens each output once, with the matchers of all routes that lead to it.
 fn open_outputs(routes: Vec<Route>) -> Result<Outputs, RouterError> {
@@ -214,14 +243,15 @@ fn open_outputs(routes: Vec<Route>) -> Result<Outputs, RouterError> {
             None => places.push((vec![matcher], output)),
         }
     }
+    let (matchers, places): (Vec<_>, Vec<_>) = places.into_iter().unzip();
     let mut outputs = Vec::new();
     let mut writers = Vec::new();
-    for (matchers, output) in places {
+    for output in places {
         let (queue, running) = output::start(output)?;
-        outputs.push((matchers, queue));
+        outputs.push(queue);
         writers.push(running);
     }
-    Ok((outputs, writers))
+    Ok((matchers.into_iter().map(Matcher::any_of).collect(), outputs, writers))
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {

@@ -10,16 +10,12 @@ use std::sync::Arc;
 #[cfg(feature = "http")]
 use std::time::Instant;
 
-use serde_json::Value;
-
 use super::counters::{add, InputState, MalformedReason, TypeCounters};
-use super::decode::decode;
 use super::duplicates::Seen;
 use super::matcher::Matcher;
 use super::output::{Batch, Queue};
-use crate::delivery::encode::ids;
+use super::received::Received;
 use crate::delivery::framing::Frame;
-use crate::Message;
 
 /// How many types one connection remembers; then it forgets them all, so that its memory stays small.
 const KNOWN_TYPES: usize = 256;
@@ -41,11 +37,11 @@ pub(super) struct Busy;
 impl Dispatch {
     /// Takes all messages, each with its length on the wire, or none, and waits until the outputs have written them.
     #[cfg(feature = "http")]
-    fn deliver(&self, messages: &[&(Message, usize)], deadline: Instant) -> Result<(), Busy> {
+    fn deliver(&self, messages: &[&(Received<'_>, usize)], deadline: Instant) -> Result<(), Busy> {
         let mut batches: Vec<_> = self.outputs.iter().map(|_| Batch::default()).collect();
         for (message, bytes) in messages {
             for ((matchers, queue), batch) in self.outputs.iter().zip(&mut batches) {
-                if matchers.iter().any(|matcher| matcher.matches(message)) {
+                if matchers.iter().any(|matcher| matcher.takes(message)) {
                     queue.collect(batch, message, *bytes);
                 }
             }
@@ -68,25 +64,25 @@ impl Dispatch {
     }
 
     #[cfg(feature = "http")]
-    fn is_routed(&self, message: &Message) -> bool {
-        self.outputs.iter().any(|(matchers, _)| matchers.iter().any(|matcher| matcher.matches(message)))
+    fn is_routed(&self, message: &Received<'_>) -> bool {
+        self.outputs.iter().any(|(matchers, _)| matchers.iter().any(|matcher| matcher.takes(message)))
     }
 
     /// Whether the message says who it is, and that one was taken before.
     #[cfg(feature = "http")]
-    fn came_before(&self, message: &Message) -> bool {
-        id(message).is_some_and(|id| self.seen.knows(id))
+    fn came_before(&self, message: &Received<'_>) -> bool {
+        message.id().is_some_and(|id| self.seen.knows(id))
     }
 
     /// Whether the message says who it is, and that one came before.
-    fn is_duplicate(&self, message: &Message) -> bool {
-        id(message).is_some_and(|id| self.seen.is_duplicate(id))
+    fn is_duplicate(&self, message: &Received<'_>) -> bool {
+        message.id().is_some_and(|id| self.seen.is_duplicate(id))
     }
 
-    fn route(&self, message: &Message, bytes: usize, batches: &mut [Batch]) {
+    fn route(&self, message: &Received<'_>, bytes: usize, batches: &mut [Batch]) {
         let mut routed = false;
         for ((matchers, queue), batch) in self.outputs.iter().zip(batches) {
-            if matchers.iter().any(|matcher| matcher.matches(message)) {
+            if matchers.iter().any(|matcher| matcher.takes(message)) {
                 queue.add(batch, message, bytes);
                 routed = true;
             }
@@ -95,10 +91,6 @@ impl Dispatch {
             add(&self.unrouted, 1);
         }
     }
-}
-
-fn id(message: &Message) -> Option<&str> {
-    message.fields.get(ids::FIELD).and_then(Value::as_str)
 }
 
 /// The way of one thread's frames into the router.
@@ -129,8 +121,8 @@ impl Intake {
 
     /// One frame, or what was found in its place.
     pub(super) fn frame(&mut self, frame: Frame<'_>) {
-        match frame.map(|bytes| (bytes.len(), decode(bytes))) {
-            Ok((bytes, Ok(message))) => self.message(message, bytes),
+        match frame.map(|bytes| (bytes.len(), Received::decode(bytes))) {
+            Ok((bytes, Ok(message))) => self.message(&message, bytes),
             Ok((_, Err(error))) => self.input.malformed(MalformedReason::from(&error)),
             Err(error) => self.input.malformed(MalformedReason::from(error)),
         }
@@ -138,7 +130,11 @@ impl Intake {
 
     /// Takes all messages of a request, each with its length on the wire, or none: then its client has them still.
     #[cfg(feature = "http")]
-    pub(super) fn request(&mut self, messages: &[(Message, usize)], deadline: Instant) -> Result<(), Busy> {
+    pub(super) fn request(
+        &mut self,
+        messages: &[(Received<'_>, usize)],
+        deadline: Instant,
+    ) -> Result<(), Busy> {
         let new: Vec<_> =
             messages.iter().filter(|(message, _)| !self.dispatch.came_before(message)).collect();
         self.dispatch.deliver(&new, deadline)?;
@@ -147,7 +143,7 @@ impl Intake {
         for (message, _) in new {
             // Known only from here on: what is refused now is not a duplicate when it comes again.
             self.dispatch.is_duplicate(message);
-            self.count_type(&message.r#type);
+            self.count_type(message.r#type());
             if !self.dispatch.is_routed(message) {
                 add(&self.dispatch.unrouted, 1);
             }
@@ -162,13 +158,13 @@ impl Intake {
         }
     }
 
-    fn message(&mut self, message: Message, bytes: usize) {
+    fn message(&mut self, message: &Received<'_>, bytes: usize) {
         add(&self.input.received, 1);
-        if self.dispatch.is_duplicate(&message) {
+        if self.dispatch.is_duplicate(message) {
             return add(&self.dispatch.duplicates, 1);
         }
-        self.count_type(&message.r#type);
-        self.dispatch.route(&message, bytes, &mut self.batches);
+        self.count_type(message.r#type());
+        self.dispatch.route(message, bytes, &mut self.batches);
     }
 
     fn count_type(&mut self, name: &str) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::received::Received;
 use crate::{Message, Severity};
 
 /// A condition on a message. Build one with its functions, join them with [`and`](Matcher::and).
@@ -54,17 +55,24 @@ impl Matcher {
 
     /// Whether `message` matches.
     pub fn matches(&self, message: &Message) -> bool {
-        self.0.holds(message)
+        self.0.holds(&message.r#type, message.severity)
+    }
+
+    /// Whether `message` matches.
+    pub(super) fn takes(&self, message: &Received<'_>) -> bool {
+        self.0.holds(message.r#type(), message.severity())
     }
 }
 
 impl Condition {
-    fn holds(&self, message: &Message) -> bool {
+    fn holds(&self, message_type: &str, severity: Severity) -> bool {
         match self {
             Condition::Any => true,
-            Condition::Types(types) => types.contains(&message.r#type),
-            Condition::SeverityAtMost(severity) => message.severity <= *severity,
-            Condition::All(conditions) => conditions.iter().all(|condition| condition.holds(message)),
+            Condition::Types(types) => types.contains(message_type),
+            Condition::SeverityAtMost(most) => severity <= *most,
+            Condition::All(conditions) => {
+                conditions.iter().all(|condition| condition.holds(message_type, severity))
+            }
         }
     }
 }

@@ -41,6 +41,7 @@ mod http;
 mod input;
 mod matcher;
 mod output;
+pub(crate) mod received;
 mod stop;
 #[cfg(feature = "tls")]
 mod tls;

@@ -23,10 +23,9 @@ use std::time::{Duration, Instant};
 use flate2::read::MultiGzDecoder;
 
 use super::counters::{add, MalformedReason};
-use super::decode::decode;
 use super::dispatch::Intake;
+use super::received::Received;
 use super::stop::Stop;
-use crate::Message;
 use bodies::Share;
 use request::{Head, Length, Refusal, MAX_HEAD_BYTES};
 use unread::Unread;
@@ -337,7 +336,7 @@ fn too_long_text(most: usize) -> String {
 }
 
 /// The messages of a body, each with its length; the first line that is none refuses them all.
-fn messages(body: &[u8], intake: &Intake, most: usize) -> Result<Vec<(Message, usize)>, Refusal> {
+fn messages<'a>(body: &'a [u8], intake: &Intake, most: usize) -> Result<Vec<(Received<'a>, usize)>, Refusal> {
     let mut messages = Vec::new();
     for (index, line) in body.split(|&byte| byte == b'\n').enumerate() {
         let number = index + 1;
@@ -349,7 +348,7 @@ fn messages(body: &[u8], intake: &Intake, most: usize) -> Result<Vec<(Message, u
             let text = format!("line {number}: a message of up to {most} bytes is accepted");
             return Err(Refusal::of("413 Content Too Large", text));
         }
-        match decode(line) {
+        match Received::decode(line) {
             Ok(message) => messages.push((message, line.len())),
             Err(error) => {
                 intake.input.malformed(MalformedReason::from(&error));

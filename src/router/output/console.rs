@@ -108,7 +108,7 @@ fn drawing(colored: bool) -> Draw {
     Arc::new(move |message, lines| {
         let mut line = String::with_capacity(256);
         // Writing into a string cannot fail.
-        let _ = painter.line(message, &mut line);
+        let _ = painter.line(message.message(), &mut line);
         line.push('\n');
         lines.extend_from_slice(line.as_bytes());
         Ok(())

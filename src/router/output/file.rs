@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Batch, Context, Endpoint, Place, Writer};
-use crate::Message;
+use crate::router::received::Received;
 
 /// Which file.
 pub(super) struct Settings {
@@ -27,9 +27,8 @@ impl Endpoint for Settings {
 }
 
 /// A message as a line of JSON.
-fn draw(message: &Message, lines: &mut Vec<u8>) -> Result<(), String> {
-    // Strings, numbers and maps with string keys into memory: nothing in here can fail.
-    let _ = serde_json::to_writer(&mut *lines, message);
+fn draw(message: &Received<'_>, lines: &mut Vec<u8>) -> Result<(), String> {
+    message.write_json(lines);
     lines.push(b'\n');
     Ok(())
 }

@@ -24,6 +24,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::received::Received;
 use crate::Message;
 pub use console::Color;
 pub(super) use context::Context;
@@ -64,7 +65,7 @@ pub(super) struct Place {
 ///
 /// # Errors
 /// What it is about the message that the output cannot take. Then nothing is appended, and the message is `failed`.
-pub(super) type Draw = Arc<dyn Fn(&Message, &mut Vec<u8>) -> Result<(), String> + Send + Sync>;
+pub(super) type Draw = Arc<dyn Fn(&Received<'_>, &mut Vec<u8>) -> Result<(), String> + Send + Sync>;
 
 /// Puts what was drawn where it belongs; runs on the thread of the output. It may take its time: only its own queue
 /// waits. Every message of a batch must be settled once by [`Context::settle`], at once or in a later call.

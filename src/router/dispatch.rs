@@ -20,6 +20,13 @@ use crate::delivery::framing::Frame;
 /// How many types one connection remembers; then it forgets them all, so that its memory stays small.
 const KNOWN_TYPES: usize = 256;
 
+/// How many types are looked for without a hash.
+const KNOWN_AT_SIGHT: usize = 8;
+
+/// So many messages are handed over without waiting for the end of what there is to read: under a flood of datagrams
+/// there is none, and the few messages for a quiet output would wait for it.
+const MESSAGES_AT_ONCE: u64 = 1_024;
+
 /// All routes: each output once, with every matcher that leads to it.
 pub(super) struct Dispatch {
     pub(super) outputs: Vec<(Vec<Matcher>, Queue)>,
@@ -93,12 +100,22 @@ impl Dispatch {
     }
 }
 
+/// A type that was seen on this thread, and how often since its counter was told.
+struct Kind {
+    name: String,
+    counter: Arc<AtomicU64>,
+    uncounted: u64,
+}
+
 /// The way of one thread's frames into the router.
 pub(super) struct Intake {
     dispatch: Arc<Dispatch>,
     pub(super) input: Arc<InputState>,
-    /// Counters of the types seen here, so that counting takes no lock.
-    types: HashMap<String, Arc<AtomicU64>>,
+    /// The types seen here, and where each is, so that counting takes no lock.
+    kinds: Vec<Kind>,
+    places: HashMap<String, usize>,
+    /// Messages since the counter was told.
+    received: u64,
     /// What was read and not handed over, for each output.
     batches: Vec<Batch>,
 }
@@ -106,7 +123,7 @@ pub(super) struct Intake {
 impl Intake {
     pub(super) fn new(dispatch: Arc<Dispatch>, input: Arc<InputState>) -> Self {
         let batches = dispatch.outputs.iter().map(|_| Batch::default()).collect();
-        Intake { dispatch, input, types: HashMap::new(), batches }
+        Intake { dispatch, input, kinds: Vec::new(), places: HashMap::new(), received: 0, batches }
     }
 
     /// The same way for another thread.
@@ -148,35 +165,58 @@ impl Intake {
                 add(&self.dispatch.unrouted, 1);
             }
         }
+        self.count();
         Ok(())
     }
 
     /// Hands over what was read. Called before every wait for more, so that nothing waits for the next message.
     pub(super) fn hand_over(&mut self) {
+        self.count();
         for ((_, queue), batch) in self.dispatch.outputs.iter().zip(&mut self.batches) {
             queue.hand_over(batch);
         }
     }
 
+    /// Tells the counters what has come since the last time.
+    fn count(&mut self) {
+        if self.received > 0 {
+            add(&self.input.received, std::mem::take(&mut self.received));
+        }
+        for kind in self.kinds.iter_mut().filter(|kind| kind.uncounted > 0) {
+            add(&kind.counter, std::mem::take(&mut kind.uncounted));
+        }
+    }
+
     fn message(&mut self, message: &Received<'_>, bytes: usize) {
-        add(&self.input.received, 1);
+        self.received += 1;
         if self.dispatch.is_duplicate(message) {
             return add(&self.dispatch.duplicates, 1);
         }
         self.count_type(message.r#type());
         self.dispatch.route(message, bytes, &mut self.batches);
+        if self.received >= MESSAGES_AT_ONCE {
+            self.hand_over();
+        }
     }
 
     fn count_type(&mut self, name: &str) {
-        if let Some(counter) = self.types.get(name) {
-            return add(counter, 1);
+        // Most threads see few types: to compare lengths first is cheaper than a hash.
+        let known = self.kinds.iter().take(KNOWN_AT_SIGHT).position(|kind| kind.name == name);
+        let place = known.or_else(|| self.places.get(name).copied()).unwrap_or_else(|| self.new_type(name));
+        self.kinds[place].uncounted += 1;
+    }
+
+    #[cold]
+    fn new_type(&mut self, name: &str) -> usize {
+        if self.kinds.len() == KNOWN_TYPES {
+            self.count();
+            self.kinds.clear();
+            self.places.clear();
         }
-        let counter = self.dispatch.types.of(name);
-        add(&counter, 1);
-        if self.types.len() == KNOWN_TYPES {
-            self.types.clear();
-        }
-        self.types.insert(name.to_owned(), counter);
+        let place = self.kinds.len();
+        self.kinds.push(Kind { name: name.to_owned(), counter: self.dispatch.types.of(name), uncounted: 0 });
+        self.places.insert(name.to_owned(), place);
+        place
     }
 }
 

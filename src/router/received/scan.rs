@@ -74,7 +74,10 @@ pub(super) struct Envelope<'a> {
 
 /// Takes `text` apart, if it is a message without peculiarities.
 pub(super) fn scan(text: &str) -> Option<Envelope<'_>> {
-    let mut scanner = Scanner { text, bytes: text.as_bytes(), at: 0, has_line_breaks: false };
+    let bytes = text.as_bytes();
+    // All bytes at once, for which the compiler has wide instructions: strings need not look for them then.
+    let has_controls = bytes.iter().fold(false, |found, &byte| found | (byte < 0x20));
+    let mut scanner = Scanner { text, bytes, at: 0, has_controls, has_line_breaks: false };
     scanner.blanks();
     let start = scanner.at;
     let found = scanner.envelope()?;
@@ -137,6 +140,8 @@ struct Scanner<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
+    /// There are control characters somewhere: between values they are blanks, in a string an error.
+    has_controls: bool,
     has_line_breaks: bool,
 }
 
@@ -146,7 +151,7 @@ impl<'a> Scanner<'a> {
         self.take(b'{')?;
         self.blanks();
         loop {
-            let key = self.string()?.plain()?;
+            let key = self.text()?.plain()?;
             self.colon()?;
             self.entry(key, &mut found)?;
             if self.ends(b'}')? {
@@ -241,7 +246,7 @@ impl<'a> Scanner<'a> {
 
     fn scalar(&mut self) -> Option<Scalar<'a>> {
         match self.next()? {
-            b'"' => self.string().map(Scalar::Text),
+            b'"' => self.text().map(Scalar::Text),
             b'-' | b'0'..=b'9' => self.number().map(Scalar::Number),
             b'n' => self.word(b"null").map(|()| Scalar::Null),
             _ => None,
@@ -259,13 +264,13 @@ impl<'a> Scanner<'a> {
             return Some((self.text.get(start..self.at)?, id));
         }
         loop {
-            let key = self.string()?;
+            let key_start = self.at;
+            has_odd_keys |= self.string()?;
+            let is_id = &self.bytes[key_start..self.at] == b"\"metlog_id\"";
             self.colon()?;
-            has_odd_keys |= key.has_escapes;
-            let is_id = key.quoted == "\"metlog_id\"";
             if is_id && self.next()? == b'"' {
                 // Of a key that comes twice the last counts.
-                id = self.string()?.plain().map_or(Id::Unclear, Id::Plain);
+                id = self.text()?.plain().map_or(Id::Unclear, Id::Plain);
             } else {
                 self.value(2)?;
                 if is_id {
@@ -320,6 +325,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Goes behind the opening brace or bracket; whether the closing one follows.
+    #[inline(always)]
     fn opens(&mut self, closing: u8, depth: usize) -> Option<bool> {
         (depth <= MAX_DEPTH).then_some(())?;
         self.at += 1;
@@ -330,6 +336,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Goes behind what follows a value: a comma, after which there must be more, or the end.
+    #[inline(always)]
     fn ends(&mut self, closing: u8) -> Option<bool> {
         self.blanks();
         let byte = self.next()?;
@@ -343,6 +350,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    #[inline(always)]
     fn colon(&mut self) -> Option<()> {
         self.blanks();
         self.take(b':')?;
@@ -350,22 +358,26 @@ impl<'a> Scanner<'a> {
         Some(())
     }
 
+    #[inline(always)]
     fn next(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
+    #[inline(always)]
     fn take(&mut self, byte: u8) -> Option<()> {
         (self.next()? == byte).then_some(())?;
         self.at += 1;
         Some(())
     }
 
+    #[inline(always)]
     fn word(&mut self, word: &[u8]) -> Option<()> {
         self.bytes.get(self.at..)?.starts_with(word).then_some(())?;
         self.at += word.len();
         Some(())
     }
 
+    #[inline(always)]
     fn blanks(&mut self) {
         while let Some(byte) = self.next() {
             match byte {
@@ -377,28 +389,35 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Goes behind the string that begins here.
-    fn string(&mut self) -> Option<Text<'a>> {
+    /// Goes behind the string that begins here, and keeps it.
+    fn text(&mut self) -> Option<Text<'a>> {
         let start = self.at;
+        let has_escapes = self.string()?;
+        Some(Text { quoted: self.text.get(start..self.at)?, has_escapes })
+    }
+
+    /// Goes behind the string that begins here; whether it has escapes.
+    fn string(&mut self) -> Option<bool> {
         self.take(b'"')?;
+        let start = self.at;
         let mut has_escapes = false;
         loop {
             self.ordinary();
-            match self.next()? {
-                b'"' => {
-                    self.at += 1;
-                    return Some(Text { quoted: self.text.get(start..self.at)?, has_escapes });
-                }
-                b'\\' => {
-                    has_escapes = true;
-                    self.escape()?;
-                }
-                _ => return None,
+            if self.next()? == b'"' {
+                break;
             }
+            has_escapes = true;
+            self.escape()?;
         }
+        if self.has_controls && self.bytes.get(start..self.at)?.iter().any(|&byte| byte < 0x20) {
+            return None;
+        }
+        self.at += 1;
+        Some(has_escapes)
     }
 
-    /// Goes to the next quote, backslash or control character, eight bytes at a time.
+    /// Goes to the next quote or backslash, eight bytes at a time.
+    #[inline(always)]
     fn ordinary(&mut self) {
         while let Some(word) = self.bytes.get(self.at..self.at + 8).and_then(|word| word.try_into().ok()) {
             let special = special(u64::from_le_bytes(word));
@@ -408,7 +427,7 @@ impl<'a> Scanner<'a> {
             }
             self.at += 8;
         }
-        while self.next().is_some_and(|byte| !matches!(byte, b'"' | b'\\' | 0..=0x1f)) {
+        while self.next().is_some_and(|byte| !matches!(byte, b'"' | b'\\')) {
             self.at += 1;
         }
     }
@@ -461,6 +480,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Goes behind digits, of which there must be one; how many there were.
+    #[inline(always)]
     fn digits(&mut self) -> Option<usize> {
         let start = self.at;
         while self.next().is_some_and(|byte| byte.is_ascii_digit()) {
@@ -470,12 +490,14 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Marks, in their highest bits, the bytes that end the ordinary part of a string. The lowest mark is right; those above
-/// it may be too many.
+/// Marks, in their highest bits, the bytes that are quotes or backslashes. The lowest mark is right; those above it may be
+/// too many.
 fn special(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHEST: u64 = ONES << 7;
-    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGHEST;
-    let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
-    below(word, 0x20) | is(b'"') | is(b'\\')
+    let is = |byte: u8| {
+        let zero = word ^ (ONES * u64::from(byte));
+        zero.wrapping_sub(ONES) & !zero
+    };
+    (is(b'"') | is(b'\\')) & HIGHEST
 }

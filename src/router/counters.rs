@@ -185,6 +185,49 @@ pub struct OutputCounters {
     pub last_error: Option<String>,
 }
 
+impl InputCounters {
+    /// Adds what another input of the same address has counted.
+    pub(super) fn add(&mut self, other: &InputCounters) {
+        let InputCounters {
+            address: _,
+            received,
+            bytes,
+            malformed,
+            connections,
+            open,
+            refused,
+            busy,
+            bad_requests,
+            errors,
+        } = other;
+        self.received += received;
+        self.bytes += bytes;
+        for (reason, count) in malformed {
+            *self.malformed.entry(*reason).or_default() += count;
+        }
+        self.connections += connections;
+        self.open += open;
+        self.refused += refused;
+        self.busy += busy;
+        self.bad_requests += bad_requests;
+        self.errors += errors;
+    }
+}
+
+impl OutputCounters {
+    /// Adds what another output of the same name has counted.
+    pub(super) fn add(&mut self, other: &OutputCounters) {
+        let OutputCounters { name: _, delivered, dropped, failed, queued, last_error } = other;
+        self.delivered += delivered;
+        self.dropped += dropped;
+        self.failed += failed;
+        self.queued += queued;
+        if self.last_error.is_none() {
+            self.last_error.clone_from(last_error);
+        }
+    }
+}
+
 impl fmt::Display for Counters {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "received   {} messages, {} bytes", self.received, self.bytes)?;

@@ -6,12 +6,13 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 #[cfg(feature = "http")]
 use std::time::Instant;
 
 use super::counters::{add, InputState, MalformedReason, TypeCounters};
 use super::duplicates::Seen;
+use super::lock;
 use super::matcher::Matcher;
 use super::output::{Batch, Queue};
 use super::received::Received;
@@ -27,9 +28,16 @@ const KNOWN_AT_SIGHT: usize = 8;
 /// there is none, and the few messages for a quiet output would wait for it.
 const MESSAGES_AT_ONCE: u64 = 1_024;
 
-/// All routes: each output once, with every matcher that leads to it.
+/// All routes at one time: each output once, with every matcher that leads to it.
+pub(super) struct Routes {
+    pub(super) outputs: Vec<(Vec<Matcher>, Arc<Queue>)>,
+}
+
+/// What all inputs share.
 pub(super) struct Dispatch {
-    pub(super) outputs: Vec<(Vec<Matcher>, Queue)>,
+    /// Replaced as a whole. Who holds them may put messages into the queues of their outputs; so nobody holds them while
+    /// he waits for a client, and an output that has been removed knows when nothing more can come.
+    routes: Mutex<Arc<Routes>>,
     pub(super) types: TypeCounters,
     pub(super) unrouted: AtomicU64,
     pub(super) seen: Seen,
@@ -41,7 +49,7 @@ pub(super) struct Dispatch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Busy;
 
-impl Dispatch {
+impl Routes {
     /// Takes all messages, each with its length on the wire, or none, and waits until the outputs have written them.
     #[cfg(feature = "http")]
     fn deliver(&self, messages: &[&(Received<'_>, usize)], deadline: Instant) -> Result<(), Busy> {
@@ -75,6 +83,40 @@ impl Dispatch {
         self.outputs.iter().any(|(matchers, _)| matchers.iter().any(|matcher| matcher.takes(message)))
     }
 
+    /// Puts the message into the batch of each output that it is for; whether there is one.
+    fn route(&self, message: &Received<'_>, bytes: usize, batches: &mut [Batch]) -> bool {
+        let mut routed = false;
+        for ((matchers, queue), batch) in self.outputs.iter().zip(batches) {
+            if matchers.iter().any(|matcher| matcher.takes(message)) {
+                queue.add(batch, message, bytes);
+                routed = true;
+            }
+        }
+        routed
+    }
+}
+
+impl Dispatch {
+    pub(super) fn new(routes: Routes) -> Self {
+        Dispatch {
+            routes: Mutex::new(Arc::new(routes)),
+            types: TypeCounters::default(),
+            unrouted: AtomicU64::new(0),
+            seen: Seen::default(),
+            duplicates: AtomicU64::new(0),
+        }
+    }
+
+    /// The routes of now.
+    pub(super) fn routes(&self) -> Arc<Routes> {
+        Arc::clone(&lock(&self.routes))
+    }
+
+    /// From the next batch on these routes hold; those before.
+    pub(super) fn replace(&self, routes: Arc<Routes>) -> Arc<Routes> {
+        std::mem::replace(&mut lock(&self.routes), routes)
+    }
+
     /// Whether the message says who it is, and that one was taken before.
     #[cfg(feature = "http")]
     fn came_before(&self, message: &Received<'_>) -> bool {
@@ -84,19 +126,6 @@ impl Dispatch {
     /// Whether the message says who it is, and that one came before.
     fn is_duplicate(&self, message: &Received<'_>) -> bool {
         message.id().is_some_and(|id| self.seen.is_duplicate(id))
-    }
-
-    fn route(&self, message: &Received<'_>, bytes: usize, batches: &mut [Batch]) {
-        let mut routed = false;
-        for ((matchers, queue), batch) in self.outputs.iter().zip(batches) {
-            if matchers.iter().any(|matcher| matcher.takes(message)) {
-                queue.add(batch, message, bytes);
-                routed = true;
-            }
-        }
-        if !routed {
-            add(&self.unrouted, 1);
-        }
     }
 }
 
@@ -116,14 +145,24 @@ pub(super) struct Intake {
     places: HashMap<String, usize>,
     /// Messages since the counter was told.
     received: u64,
+    /// From the first message of a batch to its end.
+    routes: Option<Arc<Routes>>,
     /// What was read and not handed over, for each output.
     batches: Vec<Batch>,
 }
 
 impl Intake {
     pub(super) fn new(dispatch: Arc<Dispatch>, input: Arc<InputState>) -> Self {
-        let batches = dispatch.outputs.iter().map(|_| Batch::default()).collect();
-        Intake { dispatch, input, kinds: Vec::new(), places: HashMap::new(), received: 0, batches }
+        let kinds = Vec::new();
+        Intake {
+            dispatch,
+            input,
+            kinds,
+            places: HashMap::new(),
+            received: 0,
+            routes: None,
+            batches: Vec::new(),
+        }
     }
 
     /// The same way for another thread.
@@ -152,16 +191,17 @@ impl Intake {
         messages: &[(Received<'_>, usize)],
         deadline: Instant,
     ) -> Result<(), Busy> {
+        let routes = self.dispatch.routes();
         let new: Vec<_> =
             messages.iter().filter(|(message, _)| !self.dispatch.came_before(message)).collect();
-        self.dispatch.deliver(&new, deadline)?;
+        routes.deliver(&new, deadline)?;
         add(&self.input.received, messages.len() as u64);
         add(&self.dispatch.duplicates, (messages.len() - new.len()) as u64);
         for (message, _) in new {
             // Known only from here on: what is refused now is not a duplicate when it comes again.
             self.dispatch.is_duplicate(message);
             self.count_type(message.r#type());
-            if !self.dispatch.is_routed(message) {
+            if !routes.is_routed(message) {
                 add(&self.dispatch.unrouted, 1);
             }
         }
@@ -172,7 +212,8 @@ impl Intake {
     /// Hands over what was read. Called before every wait for more, so that nothing waits for the next message.
     pub(super) fn hand_over(&mut self) {
         self.count();
-        for ((_, queue), batch) in self.dispatch.outputs.iter().zip(&mut self.batches) {
+        let Some(routes) = self.routes.take() else { return };
+        for ((_, queue), batch) in routes.outputs.iter().zip(&mut self.batches) {
             queue.hand_over(batch);
         }
     }
@@ -193,7 +234,15 @@ impl Intake {
             return add(&self.dispatch.duplicates, 1);
         }
         self.count_type(message.r#type());
-        self.dispatch.route(message, bytes, &mut self.batches);
+        let routes = self.routes.get_or_insert_with(|| {
+            let routes = self.dispatch.routes();
+            // Each is empty: the last batch was handed over.
+            self.batches.resize_with(routes.outputs.len(), Batch::default);
+            routes
+        });
+        if !routes.route(message, bytes, &mut self.batches) {
+            add(&self.dispatch.unrouted, 1);
+        }
         if self.received >= MESSAGES_AT_ONCE {
             self.hand_over();
         }

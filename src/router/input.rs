@@ -56,13 +56,48 @@ enum Socket {
     #[cfg(feature = "http")]
     Http(TcpListener),
     #[cfg(unix)]
-    Unix(UnixListener, SocketFile),
+    Unix(UnixListener, Arc<SocketFile>),
     #[cfg(unix)]
-    Unixgram(UnixDatagram, SocketFile),
+    Unixgram(UnixDatagram, Arc<SocketFile>),
 }
 
-/// Opens the input's socket; the error names the input.
-pub(super) fn bind(input: Input) -> Result<Bound, RouterError> {
+impl Socket {
+    /// Its address as a client's URL.
+    fn url(&self, input: &Input) -> io::Result<String> {
+        Ok(match self {
+            Socket::Udp(socket) => format!("udp://{}", socket.local_addr()?),
+            Socket::Tcp(listener) => format!("{}://{}", input.scheme("tcp", "tls"), listener.local_addr()?),
+            #[cfg(feature = "http")]
+            Socket::Http(listener) => {
+                format!("{}://{}", input.scheme("http", "https"), listener.local_addr()?)
+            }
+            #[cfg(unix)]
+            Socket::Unix(_, file) => format!("unix://{}", file.path.display()),
+            #[cfg(unix)]
+            Socket::Unixgram(_, file) => format!("unixgram://{}", file.path.display()),
+        })
+    }
+
+    /// The same socket once more.
+    fn another(&self) -> io::Result<Socket> {
+        Ok(match self {
+            Socket::Udp(socket) => Socket::Udp(socket.try_clone()?),
+            Socket::Tcp(listener) => Socket::Tcp(listener.try_clone()?),
+            #[cfg(feature = "http")]
+            Socket::Http(listener) => Socket::Http(listener.try_clone()?),
+            #[cfg(unix)]
+            Socket::Unix(listener, file) => Socket::Unix(listener.try_clone()?, Arc::clone(file)),
+            #[cfg(unix)]
+            Socket::Unixgram(socket, file) => Socket::Unixgram(socket.try_clone()?, Arc::clone(file)),
+        })
+    }
+}
+
+/// A socket that is kept for a successor: an input of the same address that is told something else.
+pub(super) struct Kept(Socket);
+
+/// Opens the input's socket, or takes that of its predecessor; the error names the input.
+pub(super) fn bind(input: Input, predecessor: Option<&Kept>) -> Result<Bound, RouterError> {
     let failed = |source| RouterError::Input { input: input.to_string(), source };
     #[cfg(feature = "tls")]
     let tls = input
@@ -71,7 +106,14 @@ pub(super) fn bind(input: Input) -> Result<Bound, RouterError> {
         .map(|files| tls::Identity::read(files, input.idle_deadline))
         .transpose()
         .map_err(failed)?;
-    let (socket, address) = open(&input).map_err(failed)?;
+    let (socket, address) = match predecessor {
+        Some(Kept(socket)) => socket.another().and_then(|socket| {
+            let url = socket.url(&input)?;
+            Ok((socket, url))
+        }),
+        None => open(&input),
+    }
+    .map_err(failed)?;
     Ok(Bound {
         socket,
         input,
@@ -106,7 +148,7 @@ fn open(input: &Input) -> io::Result<(Socket, String)> {
             let file = SocketFile::claim(path, |path| UnixStream::connect(path).map(drop))?;
             let listener = UnixListener::bind(path)?;
             listener.set_nonblocking(true)?;
-            Ok((Socket::Unix(listener, file.bound()), format!("unix://{}", path.display())))
+            Ok((Socket::Unix(listener, Arc::new(file.bound())), format!("unix://{}", path.display())))
         }
         #[cfg(unix)]
         Address::Unixgram(path) => {
@@ -114,7 +156,7 @@ fn open(input: &Input) -> io::Result<(Socket, String)> {
             let socket = UnixDatagram::bind(path)?;
             socket.set_nonblocking(true)?;
             widen(&socket);
-            Ok((Socket::Unixgram(socket, file.bound()), format!("unixgram://{}", path.display())))
+            Ok((Socket::Unixgram(socket, Arc::new(file.bound())), format!("unixgram://{}", path.display())))
         }
         #[cfg(not(unix))]
         Address::Unix(_) | Address::Unixgram(_) => {
@@ -179,6 +221,11 @@ impl Drop for SocketFile {
 }
 
 impl Bound {
+    /// Its socket, for a successor.
+    pub(super) fn keep(&self) -> io::Result<Kept> {
+        self.socket.another().map(Kept)
+    }
+
     /// Starts reading, on a thread of its own that ends when `stop` says so.
     pub(super) fn start(
         self,
@@ -407,6 +454,11 @@ impl Connections {
     pub(super) fn wait_closed(&self, deadline: Instant) {
         let patience = deadline.saturating_duration_since(Instant::now());
         let _ = self.left.wait_timeout_while(lock(&self.open), patience, |open| !open.is_empty());
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        lock(&self.open).is_empty()
     }
 
     /// Ends the reading of every connection.

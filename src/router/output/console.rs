@@ -83,6 +83,10 @@ impl Endpoint for Settings {
         String::from("console")
     }
 
+    fn settings(&self) -> String {
+        format!("{:?}", self.color)
+    }
+
     fn color(&mut self, color: Color) {
         self.color = color;
     }

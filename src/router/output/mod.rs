@@ -41,6 +41,12 @@ pub(super) trait Endpoint: Send {
     /// What it is called in counters and errors. Two outputs of one name are one place, which gets each message once.
     fn name(&self) -> String;
 
+    /// All that it was told, for comparison with another output of this name: if it was told the same, a router whose
+    /// configuration is loaded anew leaves it open. Nobody gets to read it.
+    fn settings(&self) -> String {
+        self.name()
+    }
+
     /// Whether another output of this name is another place all the same.
     fn is_of_its_own(&self) -> bool {
         false
@@ -143,6 +149,11 @@ impl Output {
     /// Colours the console so; nothing on other outputs.
     pub fn color(&mut self, color: Color) {
         self.0.color(color);
+    }
+
+    /// See [`Endpoint::settings`]; nothing for one that is like no other.
+    pub(super) fn settings(&self) -> Option<String> {
+        (!self.0.is_of_its_own()).then(|| self.0.settings())
     }
 
     /// Whether both are the same place, which then gets one queue and each message once.

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::limits::{waitable, Limits};
 use super::matcher::Matcher;
 use super::output::Output;
 
@@ -164,6 +165,7 @@ pub struct Input {
     pub(super) max_message_bytes: usize,
     pub(super) max_connections: usize,
     pub(super) idle_deadline: Option<Duration>,
+    pub(super) limits: Limits,
 }
 
 /// Where an input listens.
@@ -240,6 +242,7 @@ impl Input {
             max_message_bytes,
             max_connections: CONNECTIONS,
             idle_deadline: None,
+            limits: Limits::default(),
         }
     }
 
@@ -247,8 +250,8 @@ impl Input {
     ///
     /// All connections together have room for 16 MiB of bodies, unpacked, from the moment a body has arrived until its
     /// messages are written, or for one of the longest body if that is more. A request that finds no room is answered
-    /// 503 with `Retry-After` and counted as `busy`. Bodies that are still arriving do not count, so that a slow client
-    /// takes no room from the others: up to `max_connections` of them are held, each up to this length.
+    /// 503 with `Retry-After` and counted as `busy`. Bodies that are still arriving do not count there, so that a slow client
+    /// takes no room from the others; they have [`max_unfinished_bytes`](Input::max_unfinished_bytes).
     #[cfg(feature = "http")]
     #[must_use]
     pub fn max_body_bytes(mut self, bytes: usize) -> Self {
@@ -295,19 +298,24 @@ impl Input {
         self
     }
 
-    /// Connections at the same time; more are closed at once and counted. Default: 1024, for HTTP 256, each of which
-    /// may hold a body.
+    /// Connections at the same time. Default: 1024, for HTTP 256; each costs a thread.
+    ///
+    /// When all places are taken, a newcomer gets that of the oldest connection that has never sent a whole message
+    /// ([`RefusedReason::GaveWay`](super::RefusedReason::GaveWay)): who connects and says nothing shuts nobody out. If all
+    /// have sent one, the newcomer is closed at once, after an answer 503 with `Retry-After` if it is an HTTP input
+    /// ([`RefusedReason::TooManyConnections`](super::RefusedReason::TooManyConnections)). Who has sent a message keeps its
+    /// place however long it is silent, up to [`idle_deadline`](Input::idle_deadline).
     #[must_use]
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections;
         self
     }
 
-    /// How long a connection may say nothing before it is closed. Default: for ever, for HTTP a minute.
+    /// How long a connection may say nothing before it is closed, and counted as `idle`. Default: for ever, for HTTP a
+    /// minute. Not for datagrams.
     #[must_use]
     pub fn idle_deadline(mut self, deadline: Duration) -> Self {
-        // The operating system takes zero for "for ever", which nobody who says zero means.
-        self.idle_deadline = Some(deadline.max(Duration::from_millis(1)));
+        self.idle_deadline = Some(waitable(deadline));
         self
     }
 }

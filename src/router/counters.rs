@@ -9,9 +9,13 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use super::budget::Budget;
+use super::config::Input;
 use super::decode::DecodeError;
+use super::kernel_drops::KernelDrops;
 use super::lock;
 use super::output::console::Escaped;
+use super::refused::{Refused, RefusedReason};
 use crate::delivery::framing::FrameError;
 
 /// How many types are counted by name; a sender that invents types must not fill the memory.
@@ -156,8 +160,18 @@ pub struct InputCounters {
     pub connections: u64,
     /// Connections open now.
     pub open: u64,
-    /// Connections turned away because there were too many, or no thread could be had.
+    /// Connections turned away or closed before their clients did, and datagrams not read, for any reason.
     pub refused: u64,
+    /// The same by reason; only reasons that occurred.
+    pub refused_for: BTreeMap<RefusedReason, u64>,
+    /// Connections closed because nothing came for as long as [`Input::idle_deadline`](super::Input::idle_deadline) says.
+    pub idle: u64,
+    /// UDP datagrams that the kernel has dropped because the receive buffer was full, as Linux tells in `/proc/net/udp`.
+    /// They were never read, and are in no other count. Elsewhere unknown, and 0. For Unix datagrams always 0: there the
+    /// sender waits instead.
+    pub kernel_dropped: u64,
+    /// What the kernel holds of datagrams for this input at most; 0 for connections, and where nobody can tell.
+    pub receive_buffer_bytes: u64,
     /// HTTP requests that were answered 503, because an output was full or slow or other bodies took all the room: their
     /// clients have them still.
     pub busy: u64,
@@ -196,6 +210,11 @@ impl InputCounters {
             connections,
             open,
             refused,
+            refused_for,
+            idle,
+            kernel_dropped,
+            // Not a count: that of the input that is there now.
+            receive_buffer_bytes: _,
             busy,
             bad_requests,
             errors,
@@ -208,6 +227,11 @@ impl InputCounters {
         self.connections += connections;
         self.open += open;
         self.refused += refused;
+        for (reason, count) in refused_for {
+            *self.refused_for.entry(*reason).or_default() += count;
+        }
+        self.idle += idle;
+        self.kernel_dropped += kernel_dropped;
         self.busy += busy;
         self.bad_requests += bad_requests;
         self.errors += errors;
@@ -257,15 +281,27 @@ impl fmt::Display for InputCounters {
         if !self.malformed.is_empty() {
             write!(formatter, ", malformed {}", Malformed(&self.malformed))?;
         }
+        write_nonzero(formatter, &[("connections", self.connections), ("open", self.open)])?;
+        if self.refused > 0 {
+            let reasons: Vec<String> =
+                self.refused_for.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+            write!(formatter, ", refused {} ({})", self.refused, reasons.join(", "))?;
+        }
         let rest = [
-            ("connections", self.connections),
-            ("open", self.open),
-            ("refused", self.refused),
+            ("idle", self.idle),
             ("busy", self.busy),
             ("bad requests", self.bad_requests),
             ("errors", self.errors),
         ];
-        write_nonzero(formatter, &rest)
+        write_nonzero(formatter, &rest)?;
+        if self.kernel_dropped > 0 {
+            let Self { kernel_dropped, receive_buffer_bytes, .. } = self;
+            write!(
+                formatter,
+                ", kernel dropped {kernel_dropped} (receive buffer {receive_buffer_bytes} bytes)"
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -312,18 +348,36 @@ pub(super) struct InputState {
     malformed: [AtomicU64; MalformedReason::ALL.len()],
     pub(super) connections: AtomicU64,
     pub(super) open: AtomicU64,
-    pub(super) refused: AtomicU64,
+    pub(super) refused: Refused,
+    pub(super) idle: AtomicU64,
     pub(super) busy: AtomicU64,
-    /// Bytes of the bodies that requests are worked on with, unpacked.
+    /// Of messages and bodies that have begun and not ended.
+    pub(super) unfinished: Arc<Budget>,
+    /// Of bodies that requests are worked on with, unpacked.
     #[cfg(feature = "http")]
-    pub(super) body_bytes: std::sync::atomic::AtomicUsize,
+    pub(super) bodies: Arc<Budget>,
+    pub(super) kernel_drops: Option<KernelDrops>,
+    pub(super) receive_buffer_bytes: usize,
     pub(super) bad_requests: AtomicU64,
     pub(super) errors: AtomicU64,
 }
 
 impl InputState {
+    /// Of something that is no socket.
+    #[cfg(feature = "ring")]
     pub(super) fn new(address: String) -> Self {
         InputState { address, ..InputState::default() }
+    }
+
+    /// Of a socket, with its limits.
+    pub(super) fn of(address: String, input: &Input) -> Self {
+        InputState {
+            address,
+            unfinished: Budget::of(input.unfinished_bytes()),
+            #[cfg(feature = "http")]
+            bodies: Budget::of(input.bodies_bytes()),
+            ..InputState::default()
+        }
     }
 
     pub(super) fn malformed(&self, reason: MalformedReason) {
@@ -331,6 +385,7 @@ impl InputState {
     }
 
     pub(super) fn counters(&self) -> InputCounters {
+        let refused_for = self.refused.counters();
         InputCounters {
             address: self.address.clone(),
             received: self.received.load(Relaxed),
@@ -342,7 +397,11 @@ impl InputState {
                 .collect(),
             connections: self.connections.load(Relaxed),
             open: self.open.load(Relaxed),
-            refused: self.refused.load(Relaxed),
+            refused: refused_for.values().sum(),
+            refused_for,
+            idle: self.idle.load(Relaxed),
+            kernel_dropped: self.kernel_drops.as_ref().map_or(0, KernelDrops::count),
+            receive_buffer_bytes: self.receive_buffer_bytes as u64,
             busy: self.busy.load(Relaxed),
             bad_requests: self.bad_requests.load(Relaxed),
             errors: self.errors.load(Relaxed),

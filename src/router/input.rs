@@ -1,42 +1,46 @@
 //! The sockets. In: bytes from clients, friendly or not. Out: frames.
 //!
 //! One thread for each socket and one for each connection. Lost here: datagrams that the kernel has no room for
-//! (it counts them, this does not yet), connections beyond the limit (`refused`), and at shutdown what clients
-//! have not sent by the deadline.
+//! (`kernel_dropped`), connections and datagrams that are not allowed, too many or too slow (`refused`), and at shutdown what
+//! clients have not sent by the deadline.
 
-use std::collections::HashMap;
-use std::io::{self, ErrorKind, Read};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 #[cfg(unix)]
 use std::os::fd::AsFd;
 #[cfg(unix)]
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 #[cfg(unix)]
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::budget::Share;
 use super::config::{Address, Input};
-use super::connection::{Listener, Plain, Stream};
+use super::connection::{Client, Conversation, Listener, Plain, Stream};
+use super::connections::Connections;
 use super::counters::{add, InputState};
+use super::deadlines::{Deadlines, Over};
 use super::dispatch::{Dispatch, Intake};
 #[cfg(feature = "http")]
 use super::http;
+use super::kernel_drops::KernelDrops;
+use super::peers::Network;
+use super::refused::RefusedReason;
 use super::stop::Stop;
 #[cfg(feature = "tls")]
 use super::tls;
-use super::{lock, spawn, RouterError};
+use super::{spawn, RouterError};
 use crate::delivery::framing::{FrameError, Splitter};
 
-/// What one read of a connection takes at most.
-const READ_BYTES: usize = 64 * 1024;
+/// What one read of a connection takes at first, and at most once it has filled that: most connections say little, and
+/// there may be a thousand.
+const READ_BYTES: std::ops::RangeInclusive<usize> = 4 * 1024..=64 * 1024;
 
-/// What the kernel is asked to hold for a datagram socket while its thread is busy. Best effort: the system's
-/// limit (`net.core.rmem_max`) may be lower.
-#[cfg(unix)]
-const RECEIVE_BUFFER_BYTES: usize = 8 * 1024 * 1024;
+/// What each connection may hold of an unfinished message without asking for room: more than nearly all messages are long.
+const OWN_BYTES: usize = 16 * 1024;
 
 /// After a failure that will not go away by trying again at once, such as no file descriptor left.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
@@ -78,6 +82,17 @@ impl Socket {
         })
     }
 
+    /// Gives a datagram socket the receive buffer that its new input asks for.
+    fn widen(&self, input: &Input) {
+        match self {
+            #[cfg(unix)]
+            Socket::Udp(socket) => widen(socket, input.buffer_bytes()),
+            #[cfg(unix)]
+            Socket::Unixgram(socket, _) => widen(socket, input.buffer_bytes()),
+            _ => {}
+        }
+    }
+
     /// The same socket once more.
     fn another(&self) -> io::Result<Socket> {
         Ok(match self {
@@ -103,23 +118,27 @@ pub(super) fn bind(input: Input, predecessor: Option<&Kept>) -> Result<Bound, Ro
     let tls = input
         .tls
         .as_ref()
-        .map(|files| tls::Identity::read(files, input.idle_deadline))
+        .map(|files| tls::Identity::read(files, input.message_time()))
         .transpose()
         .map_err(failed)?;
+    input.check().map_err(failed)?;
     let (socket, address) = match predecessor {
         Some(Kept(socket)) => socket.another().and_then(|socket| {
             let url = socket.url(&input)?;
+            socket.widen(&input);
             Ok((socket, url))
         }),
         None => open(&input),
     }
     .map_err(failed)?;
+    let mut state = InputState::of(address, &input);
+    socket.describe(&mut state);
     Ok(Bound {
         socket,
         input,
         #[cfg(feature = "tls")]
         tls,
-        state: Arc::new(InputState::new(address)),
+        state: Arc::new(state),
     })
 }
 
@@ -130,7 +149,7 @@ fn open(input: &Input) -> io::Result<(Socket, String)> {
             let socket = UdpSocket::bind(address.as_str())?;
             socket.set_nonblocking(true)?;
             #[cfg(unix)]
-            widen(&socket);
+            widen(&socket, input.buffer_bytes());
             let url = format!("udp://{}", socket.local_addr()?);
             Ok((Socket::Udp(socket), url))
         }
@@ -155,7 +174,7 @@ fn open(input: &Input) -> io::Result<(Socket, String)> {
             let file = SocketFile::claim(path, |path| UnixDatagram::unbound()?.connect(path))?;
             let socket = UnixDatagram::bind(path)?;
             socket.set_nonblocking(true)?;
-            widen(&socket);
+            widen(&socket, input.buffer_bytes());
             Ok((Socket::Unixgram(socket, Arc::new(file.bound())), format!("unixgram://{}", path.display())))
         }
         #[cfg(not(unix))]
@@ -173,14 +192,41 @@ fn listen(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
 }
 
 #[cfg(unix)]
-fn widen(socket: &impl AsFd) {
+fn widen(socket: &impl AsFd, bytes: usize) {
     use rustix::net::sockopt;
+    // Linux reads the number as one of 32 bits with a sign, and doubles it.
+    let bytes = bytes.min(i32::MAX as usize / 2);
     // A router that may (CAP_NET_ADMIN) goes beyond the system's limit.
     #[cfg(target_os = "linux")]
-    if sockopt::set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER_BYTES).is_ok() {
+    if sockopt::set_socket_recv_buffer_size_force(socket, bytes).is_ok() {
         return;
     }
-    let _ = sockopt::set_socket_recv_buffer_size(socket, RECEIVE_BUFFER_BYTES);
+    let _ = sockopt::set_socket_recv_buffer_size(socket, bytes);
+}
+
+/// What it became, in the measure in which it is asked for: Linux tells twice as much.
+#[cfg(unix)]
+fn width(socket: &impl AsFd) -> usize {
+    let told = rustix::net::sockopt::socket_recv_buffer_size(socket).unwrap_or(0);
+    told / if cfg!(target_os = "linux") { 2 } else { 1 }
+}
+
+impl Socket {
+    /// Notes what the counters tell of the socket itself.
+    #[cfg(unix)]
+    fn describe(&self, state: &mut InputState) {
+        match self {
+            Socket::Udp(socket) => {
+                state.kernel_drops = KernelDrops::of(socket);
+                state.receive_buffer_bytes = width(socket);
+            }
+            Socket::Unixgram(socket, _) => state.receive_buffer_bytes = width(socket),
+            _ => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn describe(&self, _: &mut InputState) {}
 }
 
 /// The file of a Unix socket, removed at the end.
@@ -245,7 +291,7 @@ impl Bound {
         };
         match socket {
             Socket::Udp(socket) => {
-                spawn("metlog-udp", move || read_datagrams(&socket, intake, &stop, input.max_message_bytes))
+                spawn("metlog-udp", move || read_datagrams(&socket, intake, &stop, &input))
             }
             Socket::Tcp(listener) => spawn("metlog-tcp", move || server.accept(&listener, &intake)),
             #[cfg(feature = "http")]
@@ -258,7 +304,7 @@ impl Bound {
             #[cfg(unix)]
             Socket::Unixgram(socket, file) => spawn("metlog-unixgram", move || {
                 let _remove_at_end = file;
-                read_datagrams(&socket, intake, &stop, input.max_message_bytes);
+                read_datagrams(&socket, intake, &stop, &input);
             }),
         }
     }
@@ -266,31 +312,49 @@ impl Bound {
 
 /// A datagram socket, whatever its family.
 trait Datagrams: super::stop::Waitable {
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// The next one's length, and whether its sender is one of `allow`, or everybody if that is empty.
+    fn receive(&self, buffer: &mut [u8], allow: &[Network]) -> io::Result<(usize, bool)>;
 }
 
 impl Datagrams for UdpSocket {
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.recv(buffer)
+    fn receive(&self, buffer: &mut [u8], allow: &[Network]) -> io::Result<(usize, bool)> {
+        if allow.is_empty() {
+            return Ok((self.recv(buffer)?, true));
+        }
+        let (length, peer) = self.recv_from(buffer)?;
+        Ok((length, is_allowed(Some(peer.ip()), allow)))
     }
 }
 
 #[cfg(unix)]
 impl Datagrams for UnixDatagram {
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.recv(buffer)
+    fn receive(&self, buffer: &mut [u8], _: &[Network]) -> io::Result<(usize, bool)> {
+        Ok((self.recv(buffer)?, true))
     }
 }
 
+fn is_allowed(peer: Option<IpAddr>, allow: &[Network]) -> bool {
+    allow.is_empty() || peer.is_some_and(|peer| allow.iter().any(|network| network.contains(peer)))
+}
+
 /// Reads until it is told to stop, and then what the socket still holds.
-fn read_datagrams(socket: &impl Datagrams, mut intake: Intake, stop: &Stop, max_message_bytes: usize) {
+fn read_datagrams(socket: &impl Datagrams, intake: Intake, stop: &Stop, input: &Input) {
+    let state = Arc::clone(&intake.input);
+    read_until_stopped(socket, intake, stop, input);
+    // The last look while the socket is still there to be looked at.
+    state.kernel_drops.as_ref().map(KernelDrops::count);
+}
+
+fn read_until_stopped(socket: &impl Datagrams, mut intake: Intake, stop: &Stop, input: &Input) {
+    let (max_message_bytes, allow) = (input.max_message_bytes, &input.limits.allow);
     // One byte more than may be: a longer datagram is cut by the kernel, and shows by filling it.
     let mut buffer = vec![0; max_message_bytes.saturating_add(1)];
     while !stop.is_overdue() {
         // Asked before reading: what was sent before the stop is then sure to be read.
         let stopping = stop.is_requested();
-        match socket.receive(&mut buffer) {
-            Ok(length) => {
+        match socket.receive(&mut buffer, allow) {
+            Ok((_, false)) => intake.input.refused.count(RefusedReason::NotAllowed),
+            Ok((length, true)) => {
                 intake.read(length);
                 intake.frame(if length > max_message_bytes {
                     Err(FrameError::TooLong)
@@ -328,103 +392,160 @@ impl Server {
         while !self.stop.is_overdue() {
             let stopping = self.stop.is_requested();
             match listener.accept_one() {
-                Ok(stream) => self.admit(stream, intake),
+                Ok(client) => self.admit(client, intake),
                 Err(error) if error.kind() == ErrorKind::WouldBlock && stopping => return,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.stop.wait_readable(listener),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => {
+                Err(error) => {
                     add(&intake.input.errors, 1);
+                    if is_out_of_descriptors(&error) {
+                        self.connections.make_room(&intake.input);
+                    }
                     self.stop.pause(ERROR_PAUSE);
                 }
             }
         }
     }
 
-    fn admit(&self, stream: Arc<dyn Stream>, intake: &Intake) {
+    fn admit(&self, client: Client, intake: &Intake) {
         add(&intake.input.connections, 1);
-        let full = intake.input.open.load(Relaxed) >= self.input.max_connections as u64;
-        if full {
-            self.turn_away(&*stream);
-        }
-        if full || self.serve(stream, intake.another()).is_err() {
-            // The stream is dropped, that is closed: the client learns of it at once.
-            add(&intake.input.refused, 1);
+        let stream = Arc::clone(&client.0);
+        if let Err(reason) = self.serve(client, intake) {
+            intake.input.refused.count(reason);
+            // Then the stream is dropped, that is closed: the client learns of it at once.
+            self.turn_away(&*stream, reason);
         }
     }
 
-    /// Tells a client that nobody has time for it, if there is a way to.
-    fn turn_away(&self, stream: &dyn Stream) {
+    /// Tells a client that there is no place for it, if there is a way to. Who is not allowed is told nothing.
+    fn turn_away(&self, stream: &dyn Stream, reason: RefusedReason) {
         #[cfg(feature = "http")]
         if matches!(self.input.address, Address::Http(_)) && self.input.scheme("http", "https") == "http" {
-            // A fresh connection has room for so little, and who has gone needs no answer.
-            let _ = stream.write_some(http::NO_ROOM);
+            if let Some(answer) = http::turned_away(reason) {
+                // A fresh connection has room for so little, and who has gone needs no answer.
+                let _ = stream.write_some(answer);
+            }
         }
-        let _ = stream;
+        let _ = (stream, reason);
     }
 
-    fn serve(&self, stream: Arc<dyn Stream>, intake: Intake) -> io::Result<()> {
-        stream.prepare(self.input.idle_deadline)?;
-        let entry = self.connections.enter(Arc::clone(&stream), Arc::clone(&intake.input));
-        let (stop, input) = (Arc::clone(&self.stop), self.input.clone());
+    fn serve(&self, client: Client, intake: &Intake) -> Result<(), RefusedReason> {
+        let (stream, peer) = client;
+        if !is_allowed(peer, &self.input.limits.allow) {
+            return Err(RefusedReason::NotAllowed);
+        }
+        let entry = self.connections.enter(&self.input, &intake.input, (&stream, peer))?;
+        let (stop, input, intake) = (Arc::clone(&self.stop), self.input.clone(), intake.another());
         #[cfg(feature = "tls")]
         let tls = self.tls.clone();
-        spawn("metlog-client", move || {
+        let run = move || {
             // Dropped after the reading has ended and everything was handed over.
-            let _leave_at_end = entry;
+            let entry = entry;
+            if stream.prepare().is_err() {
+                return add(&intake.input.errors, 1);
+            }
             let mut plain = Plain::over(stream);
             #[cfg(feature = "tls")]
             if let Some(tls) = tls {
                 return match tls.accept(plain) {
                     Ok(mut encrypted) => {
-                        talk(&mut encrypted, intake, &stop, &input);
+                        talk(&mut encrypted, intake, &stop, &input, &entry.has_spoken);
                         // A client that has ended first may have gone already.
                         encrypted.conn.send_close_notify();
                         let _ = io::Write::flush(&mut encrypted);
                     }
+                    Err(error) if is_timeout(&error) => intake.input.refused.count(RefusedReason::TooSlow),
                     Err(_) => add(&intake.input.errors, 1),
                 };
             }
-            talk(&mut plain, intake, &stop, &input);
-        })
-        .map(drop)
+            talk(&mut plain, intake, &stop, &input, &entry.has_spoken);
+        };
+        spawn("metlog-client", run).map(drop).map_err(|_| RefusedReason::NoThread)
     }
 }
 
-/// What a client may be talked to with.
-#[cfg(feature = "http")]
-use http::Conversation;
-#[cfg(not(feature = "http"))]
-use Read as Conversation;
+/// Whether the process, or the system, has all the files open that it may.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = error;
+        false
+    }
+}
 
-/// Serves one connection in the way of its input.
-fn talk(stream: &mut impl Conversation, intake: Intake, stop: &Stop, input: &Input) {
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+/// Serves one connection in the way of its input. `has_spoken` is set when a whole message has come.
+fn talk(stream: &mut impl Conversation, intake: Intake, stop: &Stop, input: &Input, has_spoken: &AtomicBool) {
     #[cfg(feature = "http")]
     if matches!(input.address, Address::Http(_)) {
         let limits = http::Limits {
             body_bytes: input.max_body_bytes,
-            bodies_bytes: input.bodies_bytes(),
             message_bytes: input.max_message_bytes,
+            message: input.message_time(),
             idle: input.idle_deadline.unwrap_or(Duration::from_secs(86_400)),
         };
-        return http::serve(stream, intake, stop, limits);
+        return http::serve(stream, intake, stop, limits, has_spoken);
     }
-    read_stream(stream, intake, stop, input.max_message_bytes);
+    read_stream(stream, intake, stop, input, has_spoken);
 }
 
-/// Reads one connection to its end, or to the deadline of a shutdown.
-fn read_stream(stream: &mut impl Read, mut intake: Intake, stop: &Stop, max_message_bytes: usize) {
-    let mut splitter = Splitter::new(max_message_bytes);
-    let mut buffer = vec![0; READ_BYTES];
+/// Reads one connection to its end, to the end of its time, or to the deadline of a shutdown.
+fn read_stream(
+    stream: &mut impl Conversation,
+    mut intake: Intake,
+    stop: &Stop,
+    input: &Input,
+    has_spoken: &AtomicBool,
+) {
+    let mut splitter = Splitter::new(input.max_message_bytes);
+    let mut share = Share::beyond(OWN_BYTES, &intake.input.unfinished);
+    let mut buffer = vec![0; *READ_BYTES.start()];
+    let mut clock = Deadlines::new(input.idle_deadline, input.message_time(), Instant::now());
     while !stop.is_overdue() {
-        match stream.read(&mut buffer) {
+        let now = Instant::now();
+        let patience = match clock.left(now) {
+            Ok(patience) => patience,
+            Err(Over::Idle) => {
+                add(&intake.input.idle, 1);
+                break;
+            }
+            Err(Over::Slow) => {
+                intake.input.refused.count(RefusedReason::TooSlow);
+                break;
+            }
+        };
+        match stream.set_patience(patience).and_then(|()| stream.read(&mut buffer)) {
             Ok(0) => break,
             Ok(length) => {
                 intake.read(length);
-                splitter.push(&buffer[..length], &mut |frame| intake.frame(frame));
+                let (mut has_ended, mut is_message) = (false, false);
+                splitter.push(&buffer[..length], &mut |frame| {
+                    (has_ended, is_message) = (true, is_message | frame.is_ok());
+                    intake.frame(frame);
+                });
                 intake.hand_over();
+                if is_message && !has_spoken.load(Relaxed) {
+                    has_spoken.store(true, Relaxed);
+                }
+                clock.heard(Instant::now(), has_ended, splitter.is_between());
+                if !share.hold(splitter.held_bytes()) {
+                    intake.input.refused.count(RefusedReason::NoRoom);
+                    break;
+                }
+                if length == buffer.len() {
+                    buffer.resize((length * 4).min(*READ_BYTES.end()), 0);
+                }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
+            Err(error) if is_timeout(&error) => clock.waited(now, stream.has_heard()),
             Err(_) => {
                 add(&intake.input.errors, 1);
                 break;
@@ -432,52 +553,4 @@ fn read_stream(stream: &mut impl Read, mut intake: Intake, stop: &Stop, max_mess
         }
     }
     splitter.finish(&mut |frame| intake.frame(frame));
-}
-
-/// Every open connection of a router.
-#[derive(Default)]
-pub(super) struct Connections {
-    open: Mutex<HashMap<u64, Arc<dyn Stream>>>,
-    left: Condvar,
-    next: AtomicU64,
-}
-
-impl Connections {
-    fn enter(self: &Arc<Self>, stream: Arc<dyn Stream>, input: Arc<InputState>) -> Entry {
-        let number = self.next.fetch_add(1, Relaxed);
-        add(&input.open, 1);
-        lock(&self.open).insert(number, stream);
-        Entry { connections: Arc::clone(self), input, number }
-    }
-
-    /// Waits until the last connection is closed, but not beyond `deadline`.
-    pub(super) fn wait_closed(&self, deadline: Instant) {
-        let patience = deadline.saturating_duration_since(Instant::now());
-        let _ = self.left.wait_timeout_while(lock(&self.open), patience, |open| !open.is_empty());
-    }
-
-    /// Whether there is none.
-    pub(super) fn is_empty(&self) -> bool {
-        lock(&self.open).is_empty()
-    }
-
-    /// Ends the reading of every connection.
-    pub(super) fn close(&self) {
-        lock(&self.open).values().for_each(|stream| stream.close());
-    }
-}
-
-/// One connection's place among the open ones; given up when its thread ends, however it ends.
-struct Entry {
-    connections: Arc<Connections>,
-    input: Arc<InputState>,
-    number: u64,
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        self.input.open.fetch_sub(1, Relaxed);
-        lock(&self.connections.open).remove(&self.number);
-        self.connections.left.notify_all();
-    }
 }

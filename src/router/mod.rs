@@ -30,19 +30,26 @@
 
 #[cfg(feature = "ring")]
 mod adopt;
+mod budget;
 mod config;
 mod connection;
+mod connections;
 mod counters;
+mod deadlines;
 mod decode;
 mod dispatch;
 mod duplicates;
 #[cfg(feature = "http")]
 mod http;
 mod input;
+mod kernel_drops;
+mod limits;
 mod matcher;
 mod output;
 mod parts;
+mod peers;
 pub(crate) mod received;
+mod refused;
 mod reload;
 mod stop;
 #[cfg(feature = "tls")]
@@ -61,7 +68,9 @@ pub use config::{Config, Input, Route, RouterError};
 pub use counters::{Counters, InputCounters, MalformedReason, OutputCounters};
 pub use decode::{decode, DecodeError};
 pub use matcher::Matcher;
-pub use output::{Capture, Color, Output};
+pub use output::{Capture, Color, FileFormat, FileOutput, Output};
+pub use peers::Network;
+pub use refused::RefusedReason;
 pub use reload::Reloaded;
 
 use dispatch::Dispatch;

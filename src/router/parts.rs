@@ -7,9 +7,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::config::{Input, RouterError};
+use super::connections::Connections;
 use super::counters::{InputCounters, InputState, OutputCounters, OutputState};
 use super::dispatch::Dispatch;
-use super::input::{self, Bound, Connections, Kept};
+use super::input::{self, Bound, Kept};
+use super::kernel_drops::KernelDrops;
 use super::output::{self, Output, Queue, Running};
 use super::stop::Stop;
 
@@ -67,6 +69,7 @@ impl OpenInput {
     /// Waits until the socket is closed, if nobody shares it, or `deadline`. Its connections may go on.
     pub(super) fn wait_unbound(&mut self, deadline: Instant) {
         self.socket = None;
+        self.state.kernel_drops.iter().for_each(KernelDrops::end);
         while self.reader.as_ref().is_some_and(|reader| !reader.is_finished()) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }

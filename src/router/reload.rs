@@ -106,7 +106,7 @@ impl Router {
                 None => {
                     let before = take(&|open| open.settings.address == input.address);
                     let socket = before.and_then(|number| self.inputs[number].socket());
-                    Ok(Source::New(OpenInput::open(input, socket)?, before))
+                    Ok(Source::New(Box::new(OpenInput::open(input, socket)?), before))
                 }
             })
             .collect()
@@ -158,7 +158,7 @@ impl Router {
                 }
                 Source::New(input, predecessor) => {
                     reloaded.opened += 1;
-                    self.inputs.push(input);
+                    self.inputs.push(*input);
                     if let Some(mut predecessor) = predecessor.and_then(|number| before[number].take()) {
                         reloaded.removed += 1;
                         predecessor.request_stop(Instant::now() + NO_DEADLINE);
@@ -216,7 +216,7 @@ enum Source {
     /// The number of one that is open.
     Open(usize),
     /// Another, and the number of the one whose socket it has taken over.
-    New(OpenInput, Option<usize>),
+    New(Box<OpenInput>, Option<usize>),
 }
 
 fn drain(before: Arc<Routes>, mut inputs: Vec<OpenInput>, mut outputs: Vec<OpenOutput>, deadline: Instant) {

@@ -77,7 +77,7 @@ pub(crate) type Frame<'a> = Result<&'a [u8], FrameError>;
 
 impl Splitter {
     /// What a connection's memory shrinks back to after a long message.
-    const KEPT_BYTES: usize = 64 * 1024;
+    const KEPT_BYTES: usize = 16 * 1024;
 
     /// A splitter at the start of a stream.
     pub(crate) fn new(max_message_bytes: usize) -> Self {
@@ -110,6 +110,20 @@ impl Splitter {
         }
         self.partial.clear();
         self.state = State::Start;
+    }
+
+    /// Whether no message has begun that did not end.
+    pub(crate) fn is_between(&self) -> bool {
+        match self.state {
+            State::Start | State::Count(Count { digits: 0, .. }) => true,
+            State::Line => self.partial.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// How much of the message that has not ended is held.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.partial.len()
     }
 
     fn detect(&mut self, first: u8) -> usize {

@@ -28,6 +28,7 @@ use super::received::Received;
 use crate::Message;
 pub use console::Color;
 pub(super) use context::Context;
+pub use file::{FileFormat, FileOutput};
 pub use function::Capture;
 pub(super) use queue::{start, Batch, Queue, Running};
 
@@ -103,9 +104,9 @@ impl Output {
         Output::new(console::Settings { color })
     }
 
-    /// A file of JSON lines, one message each; appended to, made if it is not there.
+    /// A file of JSON lines, one message each; appended to, made if it is not there. [`FileOutput`] can do more.
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Output::new(file::Settings { path: path.into() })
+        FileOutput::new(path).into()
     }
 
     /// Calls `function` with each message, on a thread of its own. A message that it panics at is counted

@@ -430,3 +430,97 @@ mod http {
         assert_eq!((status(&mut small).as_str(), payloads(&capture, 1).len()), ("200", 1));
     }
 }
+
+#[cfg(feature = "tls")]
+mod tls {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::CertificateDer;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+    use super::*;
+
+    /// A certificate that signs itself, and its key, in files that are gone at the end.
+    struct Files(PathBuf, PathBuf);
+
+    impl Files {
+        fn make(name: &str) -> Self {
+            let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+            let path = |kind| {
+                std::env::temp_dir().join(format!("metlog-limits-{name}-{kind}-{}", std::process::id()))
+            };
+            let files = Files(path("cert"), path("key"));
+            std::fs::write(&files.0, made.cert.pem()).expect("written");
+            std::fs::write(&files.1, made.signing_key.serialize_pem()).expect("written");
+            files
+        }
+
+        /// An encrypted connection to the router.
+        fn connect(&self, router: &Router) -> StreamOwned<ClientConnection, TcpStream> {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_file(&self.0).expect("read")).expect("a certificate");
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let config = ClientConfig::builder_with_provider(provider);
+            let config = config.with_safe_default_protocol_versions().expect("versions");
+            let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
+            let name = "localhost".try_into().expect("a name");
+            StreamOwned::new(ClientConnection::new(config, name).expect("made"), connect(router))
+        }
+    }
+
+    impl Drop for Files {
+        fn drop(&mut self) {
+            let _ = (std::fs::remove_file(&self.0), std::fs::remove_file(&self.1));
+        }
+    }
+
+    /// Sends a byte now and then until the other side has had enough; how long that took.
+    fn trickle(mut stream: TcpStream) -> Duration {
+        let begun = Instant::now();
+        while stream.write_all(&[0]).is_ok() {
+            assert!(begun.elapsed() < PATIENCE, "the router keeps the connection");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        begun.elapsed()
+    }
+
+    #[test]
+    fn a_handshake_or_a_record_that_never_ends_is_closed_at_the_deadline_and_a_quiet_connection_is_not() {
+        let files = Files::make("slow");
+        let (router, capture) = start(tcp().tls(&files.0, &files.1).message_deadline(SOON));
+        let mut quiet = files.connect(&router);
+        quiet.write_all(message("before").as_bytes()).expect("sent");
+        assert_eq!(payloads(&capture, 1), ["before"]);
+
+        assert!(is_closed(&mut connect(&router)), "it says nothing");
+        let mut hello = connect(&router);
+        // The beginning of a record of a handshake, of 512 bytes.
+        hello.write_all(&[22, 3, 1, 2, 0]).expect("sent");
+        trickle(hello);
+        let mut record = files.connect(&router);
+        record.write_all(message("whole").as_bytes()).expect("sent");
+        assert_eq!(payloads(&capture, 2)[1], "whole");
+        // The beginning of a record of data, of 16,000 bytes.
+        let mut record = record.sock;
+        record.write_all(&[23, 3, 3, 0x3e, 0x80]).expect("sent");
+        assert!(trickle(record) >= SOON);
+        eventually("three are counted", || refused(&router, RefusedReason::TooSlow) == 3);
+
+        quiet.write_all(message("after").as_bytes()).expect("sent");
+        assert_eq!(payloads(&capture, 3)[2], "after");
+    }
+
+    #[test]
+    fn who_is_not_allowed_sees_nothing_of_the_handshake() {
+        let files = Files::make("allow");
+        let (router, _capture) = start(tcp().tls(&files.0, &files.1).allow(network("10.0.0.0/8")));
+        let mut stranger = files.connect(&router);
+        assert!(
+            stranger.write_all(b"x").and_then(|()| stranger.flush()).is_err()
+                || stranger.read(&mut [0]).is_err()
+        );
+        assert_eq!(refused(&router, RefusedReason::NotAllowed), 1);
+    }
+}

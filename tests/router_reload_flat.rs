@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tracing_metlog::router::{Config, Input, Matcher, Output, Route, Router};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn config(turn: usize) -> Config {
     let path = std::env::temp_dir().join(format!("metlog-flat-{}-{}.jsonl", std::process::id(), turn % 2));
@@ -61,7 +61,10 @@ fn two_hundred_reloads_leave_memory_descriptors_and_threads_as_they_were() {
     eventually("what was removed has ended", || idle().1 <= 8);
     let (before, memory) = (idle(), resident_kib());
     (41..=240).for_each(|turn| reload(&mut router, turn));
-    eventually("descriptors and threads are as they were", || idle() == before);
+    eventually("descriptors and threads are as they were", || {
+        let now = idle();
+        now.0 <= before.0 && now.1 <= before.1
+    });
     let grown = resident_kib().saturating_sub(memory);
     assert!(grown < 2_048, "{grown} KiB more after 200 reloads, of {memory}");
     let counters = router.shutdown(PATIENCE);

@@ -13,7 +13,7 @@ use std::time::Instant;
 use super::counters::{add, InputState, MalformedReason, TypeCounters};
 use super::duplicates::Seen;
 use super::lock;
-use super::matcher::Matcher;
+use super::matcher::{MatcherSet, Matches};
 use super::output::{Batch, Queue};
 use super::received::Received;
 use crate::delivery::framing::Frame;
@@ -28,9 +28,10 @@ const KNOWN_AT_SIGHT: usize = 8;
 /// there is none, and the few messages for a quiet output would wait for it.
 const MESSAGES_AT_ONCE: u64 = 1_024;
 
-/// All routes at one time: each output once, with every matcher that leads to it.
+/// All routes at one time: each output once, and in the same order what leads to it.
 pub(super) struct Routes {
-    pub(super) outputs: Vec<(Vec<Matcher>, Arc<Queue>)>,
+    pub(super) matchers: MatcherSet,
+    pub(super) outputs: Vec<Arc<Queue>>,
 }
 
 /// What all inputs share.
@@ -54,14 +55,16 @@ impl Routes {
     #[cfg(feature = "http")]
     fn deliver(&self, messages: &[&(Received<'_>, usize)], deadline: Instant) -> Result<(), Busy> {
         let mut batches: Vec<_> = self.outputs.iter().map(|_| Batch::default()).collect();
+        let mut matches = Matches::default();
         for (message, bytes) in messages {
-            for ((matchers, queue), batch) in self.outputs.iter().zip(&mut batches) {
-                if matchers.iter().any(|matcher| matcher.takes(message)) {
+            self.matchers.judge(message, &mut matches);
+            for index in matches.iter() {
+                if let (Some(queue), Some(batch)) = (self.outputs.get(index), batches.get_mut(index)) {
                     queue.collect(batch, message, *bytes);
                 }
             }
         }
-        let parcels = self.outputs.iter().map(|(_, queue)| queue).zip(batches);
+        let parcels = self.outputs.iter().zip(batches);
         let parcels: Vec<_> = parcels.filter(|(_, batch)| !batch.is_empty()).collect();
         let fitting = parcels.iter().take_while(|(queue, batch)| queue.reserve(batch)).count();
         if fitting < parcels.len() {
@@ -80,19 +83,26 @@ impl Routes {
 
     #[cfg(feature = "http")]
     fn is_routed(&self, message: &Received<'_>) -> bool {
-        self.outputs.iter().any(|(matchers, _)| matchers.iter().any(|matcher| matcher.takes(message)))
+        let mut matches = Matches::default();
+        self.matchers.judge(message, &mut matches);
+        !matches.is_empty()
     }
 
     /// Puts the message into the batch of each output that it is for; whether there is one.
-    fn route(&self, message: &Received<'_>, bytes: usize, batches: &mut [Batch]) -> bool {
-        let mut routed = false;
-        for ((matchers, queue), batch) in self.outputs.iter().zip(batches) {
-            if matchers.iter().any(|matcher| matcher.takes(message)) {
+    fn route(
+        &self,
+        message: &Received<'_>,
+        bytes: usize,
+        batches: &mut [Batch],
+        matches: &mut Matches,
+    ) -> bool {
+        self.matchers.judge(message, matches);
+        for index in matches.iter() {
+            if let (Some(queue), Some(batch)) = (self.outputs.get(index), batches.get_mut(index)) {
                 queue.add(batch, message, bytes);
-                routed = true;
             }
         }
-        routed
+        !matches.is_empty()
     }
 }
 
@@ -149,19 +159,21 @@ pub(super) struct Intake {
     routes: Option<Arc<Routes>>,
     /// What was read and not handed over, for each output.
     batches: Vec<Batch>,
+    /// For the message at hand, kept for its memory.
+    matches: Matches,
 }
 
 impl Intake {
     pub(super) fn new(dispatch: Arc<Dispatch>, input: Arc<InputState>) -> Self {
-        let kinds = Vec::new();
         Intake {
             dispatch,
             input,
-            kinds,
+            kinds: Vec::new(),
             places: HashMap::new(),
             received: 0,
             routes: None,
             batches: Vec::new(),
+            matches: Matches::default(),
         }
     }
 
@@ -213,7 +225,7 @@ impl Intake {
     pub(super) fn hand_over(&mut self) {
         self.count();
         let Some(routes) = self.routes.take() else { return };
-        for ((_, queue), batch) in routes.outputs.iter().zip(&mut self.batches) {
+        for (queue, batch) in routes.outputs.iter().zip(&mut self.batches) {
             queue.hand_over(batch);
         }
     }
@@ -240,7 +252,7 @@ impl Intake {
             self.batches.resize_with(routes.outputs.len(), Batch::default);
             routes
         });
-        if !routes.route(message, bytes, &mut self.batches) {
+        if !routes.route(message, bytes, &mut self.batches, &mut self.matches) {
             add(&self.dispatch.unrouted, 1);
         }
         if self.received >= MESSAGES_AT_ONCE {

@@ -35,12 +35,22 @@ use super::tls;
 use super::{spawn, RouterError};
 use crate::delivery::framing::{FrameError, Splitter};
 
-/// What one read of a connection takes at first, and at most once it has filled that: most connections say little, and
-/// there may be a thousand.
-const READ_BYTES: std::ops::RangeInclusive<usize> = 4 * 1024..=64 * 1024;
+/// What one read of a connection takes at first: most say little, and there may be a thousand.
+const FIRST_READ_BYTES: usize = 4 * 1024;
+
+/// What it takes once it has filled that, and that again.
+const READ_BYTES: usize = 64 * 1024;
+
+/// The same while more than so many connections are open, so that their buffers do not add up.
+const CROWDED_READ_BYTES: usize = 16 * 1024;
+const CROWD: u64 = 64;
 
 /// What each connection may hold of an unfinished message without asking for room: more than nearly all messages are long.
 const OWN_BYTES: usize = 16 * 1024;
+
+/// Clients that may wait to be accepted.
+#[cfg(unix)]
+const BACKLOG: i32 = 4096;
 
 /// After a failure that will not go away by trying again at once, such as no file descriptor left.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
@@ -167,6 +177,7 @@ fn open(input: &Input) -> io::Result<(Socket, String)> {
             let file = SocketFile::claim(path, |path| UnixStream::connect(path).map(drop))?;
             let listener = UnixListener::bind(path)?;
             listener.set_nonblocking(true)?;
+            lengthen_backlog(&listener);
             Ok((Socket::Unix(listener, Arc::new(file.bound())), format!("unix://{}", path.display())))
         }
         #[cfg(unix)]
@@ -187,8 +198,18 @@ fn open(input: &Input) -> io::Result<(Socket, String)> {
 fn listen(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
+    #[cfg(unix)]
+    lengthen_backlog(&listener);
     let address = listener.local_addr()?;
     Ok((listener, address))
+}
+
+/// Lets more clients wait to be accepted than the 128 of the standard library: when a thousand come at once, Linux forgets
+/// those beyond, and they wait for an answer that never comes.
+#[cfg(unix)]
+fn lengthen_backlog(listener: &impl AsFd) {
+    // What the system does not allow (`net.core.somaxconn`), it cuts; a failure leaves what there was.
+    let _ = rustix::net::listen(listener, BACKLOG);
 }
 
 #[cfg(unix)]
@@ -507,7 +528,7 @@ fn read_stream(
 ) {
     let mut splitter = Splitter::new(input.max_message_bytes);
     let mut share = Share::beyond(OWN_BYTES, &intake.input.unfinished);
-    let mut buffer = vec![0; *READ_BYTES.start()];
+    let mut buffer = vec![0; FIRST_READ_BYTES];
     let mut clock = Deadlines::new(input.idle_deadline, input.message_time(), Instant::now());
     while !stop.is_overdue() {
         let now = Instant::now();
@@ -541,7 +562,9 @@ fn read_stream(
                     break;
                 }
                 if length == buffer.len() {
-                    buffer.resize((length * 4).min(*READ_BYTES.end()), 0);
+                    let is_crowded = intake.input.open.load(Relaxed) > CROWD;
+                    let most = if is_crowded { CROWDED_READ_BYTES } else { READ_BYTES };
+                    buffer.resize((length * 4).min(most).max(length), 0);
                 }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

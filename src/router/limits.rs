@@ -10,12 +10,8 @@ use super::peers::Network;
 /// not stay.
 const MESSAGE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// What unfinished messages of all connections take together, beyond what each has of its own.
+/// What unfinished messages, or bodies, of all connections take together, beyond what each has of its own.
 const UNFINISHED_BYTES: usize = 16 * 1024 * 1024;
-
-/// The same for the bodies of requests, which are longer.
-#[cfg(feature = "http")]
-const HTTP_UNFINISHED_BYTES: usize = 32 * 1024 * 1024;
 
 /// Room for 80 ms of 100,000 datagrams a second, as the kernel counts them (about 800 bytes for a short one).
 const RECEIVE_BUFFER_BYTES: usize = 8 * 1024 * 1024;
@@ -82,7 +78,7 @@ impl Input {
     /// requests that are still arriving. Each connection has 16 KiB of its own beside that, for HTTP 64 KiB, so that clients
     /// with messages of ordinary length are served whatever others do. A connection that needs more than there is is closed,
     /// after an answer 503 if it is a request, and counted ([`RefusedReason::NoRoom`](super::RefusedReason::NoRoom)).
-    /// Default: 16 MiB, for HTTP 32 MiB; at least the longest message, or body.
+    /// Default: 16 MiB; at least the longest message, or body.
     #[must_use]
     pub fn max_unfinished_bytes(mut self, bytes: usize) -> Self {
         self.limits.max_unfinished_bytes = Some(bytes);
@@ -104,12 +100,12 @@ impl Input {
     }
 
     pub(super) fn unfinished_bytes(&self) -> usize {
-        let (usual, longest) = match &self.address {
+        let longest = match &self.address {
             #[cfg(feature = "http")]
-            Address::Http(_) => (HTTP_UNFINISHED_BYTES, self.max_body_bytes),
-            _ => (UNFINISHED_BYTES, self.max_message_bytes),
+            Address::Http(_) => self.max_body_bytes,
+            _ => self.max_message_bytes,
         };
-        self.limits.max_unfinished_bytes.unwrap_or(usual).max(longest)
+        self.limits.max_unfinished_bytes.unwrap_or(UNFINISHED_BYTES).max(longest)
     }
 
     pub(super) fn buffer_bytes(&self) -> usize {

@@ -67,7 +67,9 @@ pub use adopt::Adopted;
 pub use config::{Config, Input, Route, RouterError};
 pub use counters::{Counters, InputCounters, MalformedReason, OutputCounters};
 pub use decode::{decode, DecodeError};
-pub use matcher::Matcher;
+pub use matcher::{
+    language, Matcher, MatcherError, MatcherSet, Matches, NumberVariable, Subject, TextVariable,
+};
 pub use output::{Capture, Color, FileFormat, FileOutput, Output};
 pub use peers::Network;
 pub use refused::RefusedReason;

@@ -255,16 +255,16 @@ impl Plan {
 
     /// The routes, and the outputs that they lead to.
     fn routes(self, open: &[OpenOutput]) -> (Routes, Vec<Place>) {
-        let (mut routes, mut places) = (Vec::new(), Vec::new());
-        for (matchers, place) in self.places {
-            let queue = match &place {
+        let (matchers, places): (Vec<_>, Vec<_>) = self.places.into_iter().unzip();
+        let queues = places.iter().map(|place| {
+            let queue = match place {
                 Place::Open(number) => &open[*number].queue,
                 Place::New(output) => &output.queue,
             };
-            routes.push((matchers, Arc::clone(queue)));
-            places.push(place);
-        }
-        (Routes { outputs: routes }, places)
+            Arc::clone(queue)
+        });
+        let outputs = queues.collect();
+        (Routes { matchers: matchers.into_iter().map(Matcher::any_of).collect(), outputs }, places)
     }
 
     /// The same for a router that begins, in which nothing is open.

@@ -14,6 +14,7 @@ use std::cell::OnceCell;
 use serde_json::{Map, Value};
 
 use super::decode::{decode, text_of, DecodeError};
+use super::matcher::{nanoseconds, NumberVariable, Subject, TextVariable};
 use crate::delivery::encode::ids;
 use crate::{Message, Payload, Severity, ENVELOPE_VERSION};
 use scan::{scan, Envelope, Id, Scalar, Text};
@@ -24,6 +25,8 @@ pub(crate) struct Received<'a> {
     envelope: Option<Envelope<'a>>,
     message: OnceCell<Box<Message>>,
     fields: OnceCell<Map<String, Value>>,
+    /// What it says, without escapes.
+    payload: OnceCell<String>,
 }
 
 impl<'a> Received<'a> {
@@ -39,7 +42,12 @@ impl<'a> Received<'a> {
     }
 
     fn unread() -> Self {
-        Received { envelope: None, message: OnceCell::new(), fields: OnceCell::new() }
+        Received {
+            envelope: None,
+            message: OnceCell::new(),
+            fields: OnceCell::new(),
+            payload: OnceCell::new(),
+        }
     }
 
     /// The whole message. Made when it is asked for the first time.
@@ -90,22 +98,20 @@ impl<'a> Received<'a> {
     }
 }
 
-/// For conditions on more than type and severity.
-#[allow(dead_code)]
 impl Received<'_> {
     /// When it was made, as it stood on the wire.
     pub(crate) fn timestamp(&self) -> &str {
-        self.text(|envelope| envelope.timestamp, "", |message| &message.timestamp)
+        self.text_of(|envelope| envelope.timestamp, "", |message| &message.timestamp)
     }
 
     /// Who made it.
     pub(crate) fn logger(&self) -> &str {
-        self.text(|envelope| envelope.logger, "", |message| &message.logger)
+        self.text_of(|envelope| envelope.logger, "", |message| &message.logger)
     }
 
     /// The envelope's version.
     pub(crate) fn env_version(&self) -> &str {
-        self.text(|envelope| envelope.env_version, ENVELOPE_VERSION, |message| &message.env_version)
+        self.text_of(|envelope| envelope.env_version, ENVELOPE_VERSION, |message| &message.env_version)
     }
 
     /// The host that made it.
@@ -126,21 +132,18 @@ impl Received<'_> {
 
     /// What it says; a number as `Payload`'s `Display` writes it.
     pub(crate) fn payload(&self) -> Cow<'_, str> {
-        let plain = match self.envelope.as_ref().map(|envelope| envelope.payload) {
-            Some(None) => Some(""),
-            Some(Some(Scalar::Text(text))) => text.plain(),
-            _ => None,
-        };
-        match (plain, &self.message.get()) {
-            (Some(plain), _) => plain.into(),
-            (None, _) => match &self.message().payload {
+        let read = |text: Text<'_>| self.payload.get_or_init(|| unescaped(text));
+        match self.envelope.as_ref().map(|envelope| envelope.payload) {
+            Some(None | Some(Scalar::Null)) => "".into(),
+            Some(Some(Scalar::Text(text))) => text.plain().unwrap_or_else(|| read(text)).into(),
+            Some(Some(Scalar::Number(_))) | None => match &self.message().payload {
                 Payload::Text(text) => text.into(),
                 Payload::Number(number) => number.to_string().into(),
             },
         }
     }
 
-    fn text<'s>(
+    fn text_of<'s>(
         &'s self,
         value: impl FnOnce(&Envelope<'s>) -> Option<Text<'s>>,
         missing: &'s str,
@@ -151,6 +154,33 @@ impl Received<'_> {
             Some(Some(text)) => text.plain().unwrap_or_else(|| read(self.message())),
             None => read(self.message()),
         }
+    }
+}
+
+/// What matchers ask, and the same answers that a [`Message`] gives.
+impl Subject for Received<'_> {
+    fn text(&self, variable: TextVariable) -> Option<Cow<'_, str>> {
+        let text = match variable {
+            TextVariable::Uuid => return None,
+            TextVariable::Type => self.r#type(),
+            TextVariable::Logger => self.logger(),
+            TextVariable::Payload => return Some(self.payload()),
+            TextVariable::EnvVersion => self.env_version(),
+            TextVariable::Hostname => self.hostname()?,
+        };
+        Some(text.into())
+    }
+
+    fn number(&self, variable: NumberVariable) -> Option<f64> {
+        match variable {
+            NumberVariable::Timestamp => nanoseconds(self.timestamp()).map(|time| time as f64),
+            NumberVariable::Severity => Some(f64::from(self.severity().number())),
+            NumberVariable::Pid => self.pid().map(|pid| pid as f64),
+        }
+    }
+
+    fn field(&self, name: &str) -> Option<Cow<'_, Value>> {
+        self.fields().get(name).map(Cow::Borrowed)
     }
 }
 

@@ -27,6 +27,23 @@ fn compare(bytes: &[u8]) -> bool {
     assert_eq!(*received.fields(), message.fields);
     assert_eq!(*received.message(), message);
     assert_eq!(*received.fields(), message.fields);
+    for text in [
+        TextVariable::Uuid,
+        TextVariable::Type,
+        TextVariable::Logger,
+        TextVariable::Payload,
+        TextVariable::EnvVersion,
+        TextVariable::Hostname,
+    ] {
+        let fresh = Received::decode(bytes).expect("as before");
+        assert_eq!(Subject::text(&fresh, text), Subject::text(&message, text), "{text:?}");
+    }
+    for number in [NumberVariable::Timestamp, NumberVariable::Severity, NumberVariable::Pid] {
+        assert_eq!(Subject::number(&received, number), Subject::number(&message, number), "{number:?}");
+    }
+    for name in ["a", "metlog_id", "uuid", "name"] {
+        assert_eq!(Subject::field(&received, name), Subject::field(&message, name), "{name}");
+    }
     let mut line = Vec::new();
     Received::decode(bytes).expect("as before").write_json(&mut line);
     assert!(!line.contains(&b'\n') && !line.contains(&b'\r'), "a message is one line");

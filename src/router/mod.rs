@@ -70,10 +70,19 @@ pub use decode::{decode, DecodeError};
 pub use matcher::{
     language, Matcher, MatcherError, MatcherSet, Matches, NumberVariable, Subject, TextVariable,
 };
-pub use output::{Capture, Color, FileFormat, FileOutput, Output};
+#[cfg(feature = "sentry")]
+pub use output::SentryOutput;
+pub use output::{
+    Capture, Color, ConsoleFormat, ConsoleOutput, FileFormat, FileOutput, ForwardOutput, Output, StatsdOutput,
+};
+#[cfg(feature = "http")]
+pub use output::{HttpFormat, HttpOutput};
 pub use peers::Network;
 pub use refused::RefusedReason;
 pub use reload::Reloaded;
+
+#[cfg(fuzzing)]
+pub(crate) use output::statsd::line::lines as statsd_lines;
 
 use dispatch::Dispatch;
 use parts::{OpenInput, OpenOutput, Past};
@@ -106,6 +115,7 @@ impl Router {
         }
         let open = |input| OpenInput::open(input, None);
         let inputs = config.inputs.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        refuse_circles(&config.routes, inputs.iter().map(|input| input.state.address.as_str()))?;
         let (routes, outputs) = Plan::of(config.routes, &[])?.begin();
         let mut router = Router {
             addresses: inputs.iter().map(|input| input.state.address.clone()).collect(),
@@ -192,6 +202,21 @@ impl fmt::Debug for Router {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Router").field("addresses", &self.addresses).finish_non_exhaustive()
     }
+}
+
+/// No output may send to the router itself. One that does so by way of another router cannot be seen from here.
+fn refuse_circles<'a>(routes: &[Route], addresses: impl Iterator<Item = &'a str>) -> Result<(), RouterError> {
+    for (address, route) in addresses.flat_map(|address| routes.iter().map(move |route| (address, route))) {
+        if route.output.leads_to(address) {
+            let problem = format!(
+                "it leads to this router's own input {address}, and every message would come back for ever; \
+                 the address of another router is accepted"
+            );
+            let (output, kind) = (route.output.to_string(), io::ErrorKind::InvalidInput);
+            return Err(RouterError::Output { output, source: io::Error::new(kind, problem) });
+        }
+    }
+    Ok(())
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {

@@ -15,7 +15,7 @@ use super::dispatch::Routes;
 use super::matcher::Matcher;
 use super::output::Output;
 use super::parts::{OpenInput, OpenOutput};
-use super::{spawn, Router, OUTPUT_GRACE};
+use super::{refuse_circles, spawn, Router, OUTPUT_GRACE};
 
 /// How long inputs and outputs that were removed may take to end.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -74,8 +74,14 @@ impl Router {
     /// Says which input or output cannot be opened, and why. Then nothing has changed.
     pub fn reload(&mut self, config: Config) -> Result<Reloaded, RouterError> {
         self.sweep();
-        let plan = Plan::of(config.routes, &self.outputs)?;
         let sources = self.inputs_of(config.inputs)?;
+        let address = |source: &Source| match source {
+            Source::Open(number) => self.inputs[*number].state.address.clone(),
+            Source::New(input, _) => input.state.address.clone(),
+        };
+        let addresses: Vec<String> = sources.iter().map(address).collect();
+        refuse_circles(&config.routes, addresses.iter().map(String::as_str))?;
+        let plan = Plan::of(config.routes, &self.outputs)?;
         self.change(plan, sources)
     }
 

@@ -13,9 +13,16 @@
 
 pub(super) mod console;
 mod context;
+mod delivery;
 pub(super) mod file;
+mod forward;
 mod function;
+#[cfg(feature = "http")]
+mod http;
 mod queue;
+#[cfg(feature = "sentry")]
+mod sentry;
+pub(crate) mod statsd;
 
 use std::fmt;
 use std::io;
@@ -26,11 +33,17 @@ use std::time::Instant;
 
 use super::received::Received;
 use crate::Message;
-pub use console::Color;
+pub use console::{Color, ConsoleFormat, ConsoleOutput};
 pub(super) use context::Context;
 pub use file::{FileFormat, FileOutput};
+pub use forward::ForwardOutput;
 pub use function::Capture;
+#[cfg(feature = "http")]
+pub use http::{HttpFormat, HttpOutput};
 pub(super) use queue::{start, Batch, Queue, Running};
+#[cfg(feature = "sentry")]
+pub use sentry::SentryOutput;
+pub use statsd::StatsdOutput;
 
 /// A place that messages go to.
 ///
@@ -42,12 +55,6 @@ pub(super) trait Endpoint: Send {
     /// What it is called in counters and errors. Two outputs of one name are one place, which gets each message once.
     fn name(&self) -> String;
 
-    /// All that it was told, for comparison with another output of this name: if it was told the same, a router whose
-    /// configuration is loaded anew leaves it open. Nobody gets to read it.
-    fn settings(&self) -> String {
-        self.name()
-    }
-
     /// Whether another output of this name is another place all the same.
     fn is_of_its_own(&self) -> bool {
         false
@@ -55,6 +62,22 @@ pub(super) trait Endpoint: Send {
 
     /// Colours the console so; nothing on other outputs.
     fn color(&mut self, _: Color) {}
+
+    /// Everything it was told, as text that is compared and never shown: a reload keeps an output whose settings are
+    /// equal.
+    fn settings(&self) -> String {
+        self.name()
+    }
+
+    /// How many bytes may wait for it.
+    fn queue_bytes(&self) -> usize {
+        queue::QUEUE_BYTES
+    }
+
+    /// Whether what it sends would come back to the router, by the input at `input`, a client's URL.
+    fn leads_to(&self, _input: &str) -> bool {
+        false
+    }
 
     /// # Errors
     /// What cannot be opened. A place that is only away for now is no error: it is tried again later.
@@ -99,9 +122,9 @@ impl Output {
         Output(Box::new(endpoint))
     }
 
-    /// Lines for people, on standard output.
+    /// Lines for people, on standard output. [`ConsoleOutput`] can do more.
     pub fn console(color: Color) -> Self {
-        Output::new(console::Settings { color })
+        ConsoleOutput::new().color(color).into()
     }
 
     /// A file of JSON lines, one message each; appended to, made if it is not there. [`FileOutput`] can do more.
@@ -155,6 +178,11 @@ impl Output {
     /// See [`Endpoint::settings`]; nothing for one that is like no other.
     pub(super) fn settings(&self) -> Option<String> {
         (!self.0.is_of_its_own()).then(|| self.0.settings())
+    }
+
+    /// Whether what it sends would come back by the router's own input at `address`.
+    pub(super) fn leads_to(&self, address: &str) -> bool {
+        self.0.leads_to(address)
     }
 
     /// Whether both are the same place, which then gets one queue and each message once.

@@ -49,9 +49,13 @@ mod limits;
 mod matcher;
 mod output;
 mod overview;
+mod parts;
 mod peers;
+pub(crate) mod received;
 mod refused;
+mod reload;
 mod report;
+mod servants;
 mod settings;
 mod stop;
 #[cfg(feature = "tls")]
@@ -59,16 +63,12 @@ mod tls;
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 #[cfg(feature = "ring")]
 pub use adopt::Adopted;
-#[cfg(all(fuzzing, feature = "http"))]
-pub(crate) use http::script as http_script;
-
 pub use config::{Config, Input, Route, RouterError};
 pub use counters::{Counters, InputCounters, MalformedReason, OutputCounters};
 pub use decode::{decode, DecodeError};
@@ -84,6 +84,7 @@ pub use output::{
 pub use output::{HttpFormat, HttpOutput};
 pub use peers::Network;
 pub use refused::RefusedReason;
+pub use reload::Reloaded;
 pub use settings::{ConfigError, ConfigProblem};
 
 #[cfg(fuzzing)]
@@ -91,31 +92,30 @@ pub(crate) use output::statsd::line::lines as statsd_lines;
 
 #[cfg(feature = "http")]
 use admin::Admin;
-use connections::Connections;
-use counters::{InputState, TypeCounters};
 use dispatch::Dispatch;
-use duplicates::Seen;
-use input::Bound;
-use output::{Queue, Running};
-use overview::{Overview, Parts};
+use overview::Overview;
+use parts::{OpenInput, OpenOutput};
+use reload::Plan;
 use report::Reporter;
-use stop::Stop;
 
 /// What outputs get at least to write what is queued, when clients have used up the deadline of a shutdown.
 const OUTPUT_GRACE: Duration = Duration::from_secs(1);
-
-/// What connections get to end after they have been closed at the deadline.
-const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// A running router. Dropping it stops it at once; [`shutdown`](Router::shutdown) lets it finish.
 pub struct Router {
     addresses: Vec<String>,
     dispatch: Arc<Dispatch>,
-    connections: Arc<Connections>,
-    stop: Arc<Stop>,
-    writers: Vec<Running>,
+    inputs: Vec<OpenInput>,
+    outputs: Vec<OpenOutput>,
+    /// Inputs that have a successor on the same socket, and perhaps connections.
+    succeeded: Vec<OpenInput>,
+    /// Threads that wait for what a reload has removed.
+    draining: Vec<JoinHandle<()>>,
     overview: Arc<Overview>,
+    report_every: Option<Duration>,
     reporter: Option<Reporter>,
+    /// What was said of the admin server, and that server.
+    admin_address: Option<String>,
     #[cfg(feature = "http")]
     admin: Option<Admin>,
 }
@@ -129,74 +129,32 @@ impl Router {
         if config.inputs.is_empty() {
             return Err(RouterError::NoInput);
         }
-        let stop = Arc::new(Stop::new().map_err(RouterError::System)?);
-        let bound = config.inputs.into_iter().map(input::bind).collect::<Result<Vec<_>, _>>()?;
-        refuse_circles(&config.routes, &bound)?;
-        let (matchers, outputs, writers) = open_outputs(config.routes)?;
-        let dispatch = Arc::new(Dispatch {
-            matchers,
-            outputs,
-            types: TypeCounters::default(),
-            unrouted: AtomicU64::new(0),
-            seen: Seen::default(),
-            duplicates: AtomicU64::new(0),
-        });
-        let parts = Parts {
-            inputs: bound.iter().map(|bound| Arc::clone(&bound.state)).collect(),
-            readers: Vec::new(),
-            outputs: writers.iter().map(Running::ended).collect(),
-        };
-        let overview = Overview {
-            dispatch: Arc::clone(&dispatch),
-            stop: Arc::clone(&stop),
-            parts: Mutex::new(parts),
-            own: Arc::new(InputState::new(String::from("metlog-router"))),
-        };
+        let open = |input| OpenInput::open(input, None);
+        let inputs = config.inputs.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        refuse_circles(&config.routes, inputs.iter().map(|input| input.state.address.as_str()))?;
+        let (routes, outputs) = Plan::of(config.routes, &[])?.begin();
+        let dispatch = Arc::new(Dispatch::new(routes));
         let mut router = Router {
-            addresses: bound.iter().map(|bound| bound.state.address.clone()).collect(),
+            addresses: inputs.iter().map(|input| input.state.address.clone()).collect(),
+            overview: Arc::new(Overview::of(&dispatch)),
             dispatch,
-            connections: Arc::default(),
-            stop,
-            writers,
-            overview: Arc::new(overview),
+            inputs,
+            outputs,
+            succeeded: Vec::new(),
+            draining: Vec::new(),
+            report_every: None,
             reporter: None,
+            admin_address: None,
             #[cfg(feature = "http")]
             admin: None,
         };
-        router.start_serving(config.admin, config.report_every)?;
-        router.start_reading(bound).map_err(RouterError::System)?;
+        for input in &mut router.inputs {
+            input.start(&router.dispatch)?;
+        }
+        router.publish((&[], &[]));
+        let servants = router.servants(config.admin, config.report_every)?;
+        router.employ(servants);
         Ok(router)
-    }
-
-    fn start_reading(&mut self, bound: Vec<Bound>) -> io::Result<()> {
-        for bound in bound {
-            let reader = bound.start(&self.dispatch, &self.connections, &self.stop)?;
-            lock(&self.overview.parts).readers.push(reader);
-        }
-        Ok(())
-    }
-
-    /// The admin server and the reporter, if there are to be any.
-    fn start_serving(
-        &mut self,
-        admin: Option<String>,
-        report_every: Option<Duration>,
-    ) -> Result<(), RouterError> {
-        #[cfg(feature = "http")]
-        if let Some(address) = &admin {
-            let failed = |source| RouterError::Input { input: format!("{address} for /metrics"), source };
-            self.admin = Some(Admin::start(address, Arc::clone(&self.overview) as _).map_err(failed)?);
-        }
-        #[cfg(not(feature = "http"))]
-        if let Some(value) = admin {
-            let accepted = "no admin address, because this program is built without the feature `http`";
-            return Err(RouterError::Config { value, accepted });
-        }
-        if let Some(every) = report_every {
-            let reporter = Reporter::start(every, Arc::clone(&self.overview) as _);
-            self.reporter = Some(reporter.map_err(RouterError::System)?);
-        }
-        Ok(())
     }
 
     /// Where it listens, in the order of the configuration: URLs that a client can be given, with the real port.
@@ -217,7 +175,7 @@ impl Router {
 
     /// Has every output open its files anew, after somebody has moved them away.
     pub fn reopen(&self) {
-        self.writers.iter().for_each(Running::reopen);
+        self.outputs.iter().for_each(OpenOutput::reopen);
     }
 
     /// Ends it without losing what was sent: accepts no more connections, reads what datagram sockets still hold,
@@ -235,18 +193,20 @@ impl Router {
         let now = Instant::now();
         // Somebody's Duration::MAX is a year: no clock can name the end of it.
         let deadline = now.checked_add(patience).unwrap_or_else(|| now + Duration::from_secs(365 * 86_400));
-        self.stop.request(deadline);
-        let readers = std::mem::take(&mut lock(&self.overview.parts).readers);
-        for reader in readers {
-            let _ = reader.join();
-        }
-        self.connections.wait_closed(deadline);
-        self.connections.close();
-        self.connections.wait_closed(Instant::now() + CLOSE_GRACE);
+        self.overview.begin_end();
+        let mut inputs: Vec<&mut OpenInput> = self.inputs.iter_mut().chain(&mut self.succeeded).collect();
+        inputs.iter().for_each(|input| input.request_stop(deadline));
+        inputs.iter_mut().for_each(|input| input.wait_read(deadline));
+        inputs.iter().for_each(|input| input.close());
         // Its last report still finds the outputs.
         self.reporter = None;
         let deadline = deadline.max(Instant::now() + OUTPUT_GRACE);
-        self.writers.drain(..).for_each(|writer| writer.finish(deadline));
+        self.outputs.iter_mut().for_each(|output| output.finish(deadline));
+        for drain in self.draining.drain(..) {
+            while !drain.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
     }
 }
 
@@ -263,8 +223,7 @@ impl fmt::Debug for Router {
 }
 
 /// No output may send to the router itself. One that does so by way of another router cannot be seen from here.
-fn refuse_circles(routes: &[Route], bound: &[Bound]) -> Result<(), RouterError> {
-    let addresses = bound.iter().map(|bound| bound.state.address.as_str());
+fn refuse_circles<'a>(routes: &[Route], addresses: impl Iterator<Item = &'a str>) -> Result<(), RouterError> {
     for (address, route) in addresses.flat_map(|address| routes.iter().map(move |route| (address, route))) {
         if route.output.leads_to(address) {
             let problem = format!(
@@ -276,28 +235,6 @@ fn refuse_circles(routes: &[Route], bound: &[Bound]) -> Result<(), RouterError> 
         }
     }
     Ok(())
-}
-
-type Outputs = (MatcherSet, Vec<Queue>, Vec<Running>);
-
-/// Opens each output once, with the matchers of all routes that lead to it.
-fn open_outputs(routes: Vec<Route>) -> Result<Outputs, RouterError> {
-    let mut places: Vec<(Vec<Matcher>, Output)> = Vec::new();
-    for Route { matcher, output } in routes {
-        match places.iter_mut().find(|(_, place)| place.is_same(&output)) {
-            Some((matchers, _)) => matchers.push(matcher),
-            None => places.push((vec![matcher], output)),
-        }
-    }
-    let (matchers, places): (Vec<_>, Vec<_>) = places.into_iter().unzip();
-    let mut outputs = Vec::new();
-    let mut writers = Vec::new();
-    for output in places {
-        let (queue, running) = output::start(output)?;
-        outputs.push(queue);
-        writers.push(running);
-    }
-    Ok((matchers.into_iter().map(Matcher::any_of).collect(), outputs, writers))
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use clap::ArgMatches;
 use tracing_metlog::router::{
-    Color, Config, ConsoleFormat, ConsoleOutput, Counters, Input, Matcher, Route, Router,
+    Color, Config, ConsoleFormat, ConsoleOutput, Counters, Input, Matcher, Reloaded, Route, Router,
 };
 
 use events::{Event, Events};
@@ -204,8 +204,10 @@ impl Program<'_> {
     fn reload(&mut self) {
         self.service.reloading();
         if let Some(path) = file(self.arguments) {
-            match self.reload_file(path) {
-                Ok(()) => self.say(&format!("metlog-router: {} is read again", path.display())),
+            match self.reload_file() {
+                Ok(reloaded) => {
+                    self.say(&format!("metlog-router: {} is read again: {reloaded}", path.display()));
+                }
                 Err(error) => report(&format!("metlog-router: everything stays as it was: {error}")),
             }
         }
@@ -213,10 +215,12 @@ impl Program<'_> {
         self.say_ready();
     }
 
-    fn reload_file(&mut self, _path: &Path) -> Result<(), Box<dyn Error>> {
+    fn reload_file(&mut self) -> Result<Reloaded, Box<dyn Error>> {
         let config = config(self.arguments)?;
-        self.drain_deadline = config.drain_deadline;
-        Ok(())
+        let drain_deadline = config.drain_deadline;
+        let reloaded = self.router.reload(config)?;
+        self.drain_deadline = drain_deadline;
+        Ok(reloaded)
     }
 
     fn say(&self, text: &str) {

@@ -255,9 +255,11 @@ fn every_option_of_the_printed_file_is_valid_when_it_is_switched_on() {
                     "datagrams",
                     "Unix socket",
                     "inputs only",
-                    "are not in this version",
                     "not both",
                     "rotat",
+                    "another format",
+                    "spool",
+                    "os error 2",
                 ];
                 assert!(others.iter().any(|other| error.to_string().contains(other)), "{option}: {error}");
             }

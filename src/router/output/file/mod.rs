@@ -180,6 +180,10 @@ impl Endpoint for FileOutput {
         self.target().map(drop)
     }
 
+    fn settings(&self) -> String {
+        format!("{self:?}")
+    }
+
     fn open(self: Box<Self>) -> io::Result<Place> {
         let target = Arc::new(self.target()?);
         let writer = Box::new(Files::open(Arc::clone(&target), self.rotation)?);

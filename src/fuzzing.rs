@@ -141,3 +141,37 @@ pub fn ring_record() -> Vec<u8> {
     );
     bytes.to_vec()
 }
+
+/// What a router knows of a message without reading it, for comparison with what is read.
+#[cfg(feature = "router")]
+#[derive(Debug)]
+pub struct Looked {
+    /// Its type.
+    pub message_type: String,
+    /// The text of its field `metlog_id`.
+    pub id: Option<String>,
+    /// What it says.
+    pub payload: String,
+    /// The line that is written to a file.
+    pub line: Vec<u8>,
+    /// What it is when it is read after all.
+    pub message: crate::Message,
+}
+
+/// The quick way of [`decode`](crate::router::decode()).
+///
+/// # Errors
+/// Those of `decode`.
+#[cfg(feature = "router")]
+pub fn looked(bytes: &[u8]) -> Result<Looked, crate::router::DecodeError> {
+    let received = crate::router::received::Received::decode(bytes)?;
+    let mut line = Vec::new();
+    received.write_json(&mut line);
+    Ok(Looked {
+        message_type: received.r#type().to_owned(),
+        id: received.id().map(str::to_owned),
+        payload: received.payload().into_owned(),
+        line,
+        message: received.message().clone(),
+    })
+}

@@ -76,19 +76,19 @@ impl Router {
         true
     }
 
-    fn outputs(&self) -> impl Iterator<Item = &OutputState> {
-        self.dispatch.outputs.iter().map(|queue| &*queue.state)
+    fn states(&self) -> impl Iterator<Item = &OutputState> {
+        self.outputs.iter().map(|output| &*output.queue.state)
     }
 
     /// How many messages outputs have not written so far and will not.
     fn failures(&self) -> u64 {
-        self.outputs().map(|output| output.dropped.load(Relaxed) + output.failed.load(Relaxed)).sum()
+        self.states().map(|output| output.dropped.load(Relaxed) + output.failed.load(Relaxed)).sum()
     }
 
     /// Waits until all that outputs have taken so far is written. `false` if that takes too long, or something since
     /// `failures` was not: perhaps another's, but then the slot is written twice, and not never.
     fn is_written(&self, failures: u64) -> bool {
-        let taken: Vec<_> = self.outputs().map(|output| (output, output.accepted.load(Relaxed))).collect();
+        let taken: Vec<_> = self.states().map(|output| (output, output.accepted.load(Relaxed))).collect();
         let deadline = Instant::now() + PATIENCE;
         for (output, taken) in taken {
             while output.delivered.load(Relaxed) + output.failed.load(Relaxed) < taken {

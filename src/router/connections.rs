@@ -107,6 +107,11 @@ impl Connections {
         let _ = self.left.wait_timeout_while(lock(&self.open), patience, |open| !open.all.is_empty());
     }
 
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        lock(&self.open).all.is_empty()
+    }
+
     /// Ends the reading of every connection.
     pub(super) fn close(&self) {
         lock(&self.open).all.values().for_each(|connection| connection.stream.close());

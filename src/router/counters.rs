@@ -209,6 +209,76 @@ pub struct OutputCounters {
     pub last_error: Option<String>,
 }
 
+impl InputCounters {
+    /// Adds what another input of the same address has counted.
+    pub(super) fn add(&mut self, other: &InputCounters) {
+        let InputCounters {
+            address: _,
+            received,
+            bytes,
+            malformed,
+            connections,
+            open,
+            refused,
+            refused_for,
+            idle,
+            kernel_dropped,
+            // Not a count: that of the input that is there now.
+            receive_buffer_bytes: _,
+            busy,
+            bad_requests,
+            errors,
+        } = other;
+        self.received += received;
+        self.bytes += bytes;
+        for (reason, count) in malformed {
+            *self.malformed.entry(*reason).or_default() += count;
+        }
+        self.connections += connections;
+        self.open += open;
+        self.refused += refused;
+        for (reason, count) in refused_for {
+            *self.refused_for.entry(*reason).or_default() += count;
+        }
+        self.idle += idle;
+        self.kernel_dropped += kernel_dropped;
+        self.busy += busy;
+        self.bad_requests += bad_requests;
+        self.errors += errors;
+    }
+}
+
+impl OutputCounters {
+    /// Adds what another output of the same name has counted.
+    pub(super) fn add(&mut self, other: &OutputCounters) {
+        let OutputCounters {
+            name: _,
+            delivered,
+            dropped,
+            failed,
+            queued,
+            last_error,
+            lost,
+            inherited,
+            spooled,
+            truncated,
+        } = other;
+        // What the one left in its spool the other has found there.
+        let handed_on = (*spooled).min(self.inherited);
+        self.lost = self.lost.plus(lost);
+        self.inherited = self.inherited + inherited - handed_on;
+        self.spooled += spooled - handed_on;
+        self.truncated += truncated;
+        self.delivered += delivered;
+        self.dropped += dropped;
+        self.failed += failed;
+        self.queued += queued;
+        if self.last_error.is_none() {
+            self.last_error.clone_from(last_error);
+        }
+    }
+}
+
 impl fmt::Display for Counters {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "received   {} messages, {} bytes", self.received, self.bytes)?;

@@ -87,7 +87,7 @@ impl std::error::Error for DecodeError {
 /// # Errors
 /// See [`DecodeError`].
 pub fn decode(bytes: &[u8]) -> Result<Message, DecodeError> {
-    let text = std::str::from_utf8(without_prefix(bytes)?).map_err(DecodeError::InvalidUtf8)?;
+    let text = text_of(bytes)?;
     match text.trim_ascii_start().as_bytes().first() {
         None => Err(DecodeError::Empty),
         Some(b'{') => parse(text)?.into_message(),
@@ -95,6 +95,11 @@ pub fn decode(bytes: &[u8]) -> Result<Message, DecodeError> {
         Some(_) => Err(serde_json::from_str::<IgnoredAny>(text)
             .map_or_else(DecodeError::InvalidJson, |_| DecodeError::NotAnObject)),
     }
+}
+
+/// The text without the prefix that names a decoder.
+pub(super) fn text_of(bytes: &[u8]) -> Result<&str, DecodeError> {
+    std::str::from_utf8(without_prefix(bytes)?).map_err(DecodeError::InvalidUtf8)
 }
 
 fn without_prefix(bytes: &[u8]) -> Result<&[u8], DecodeError> {

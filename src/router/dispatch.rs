@@ -6,28 +6,39 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 #[cfg(feature = "http")]
 use std::time::Instant;
 
-use serde_json::Value;
-
 use super::counters::{add, InputState, MalformedReason, TypeCounters};
-use super::decode::decode;
 use super::duplicates::Seen;
+use super::lock;
 use super::matcher::{MatcherSet, Matches};
 use super::output::{Batch, Queue};
-use crate::delivery::encode::ids;
+use super::received::Received;
 use crate::delivery::framing::Frame;
-use crate::Message;
 
 /// How many types one connection remembers; then it forgets them all, so that its memory stays small.
 const KNOWN_TYPES: usize = 256;
 
-/// All routes: each output once, and in the same order what leads to it.
-pub(super) struct Dispatch {
+/// How many types are looked for without a hash.
+const KNOWN_AT_SIGHT: usize = 8;
+
+/// So many messages are handed over without waiting for the end of what there is to read: under a flood of datagrams
+/// there is none, and the few messages for a quiet output would wait for it.
+const MESSAGES_AT_ONCE: u64 = 1_024;
+
+/// All routes at one time: each output once, and in the same order what leads to it.
+pub(super) struct Routes {
     pub(super) matchers: MatcherSet,
-    pub(super) outputs: Vec<Queue>,
+    pub(super) outputs: Vec<Arc<Queue>>,
+}
+
+/// What all inputs share.
+pub(super) struct Dispatch {
+    /// Replaced as a whole. Who holds them may put messages into the queues of their outputs; so nobody holds them while
+    /// he waits for a client, and an output that has been removed knows when nothing more can come.
+    routes: Mutex<Arc<Routes>>,
     pub(super) types: TypeCounters,
     pub(super) unrouted: AtomicU64,
     pub(super) seen: Seen,
@@ -39,10 +50,10 @@ pub(super) struct Dispatch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Busy;
 
-impl Dispatch {
+impl Routes {
     /// Takes all messages, each with its length on the wire, or none, and waits until the outputs have written them.
     #[cfg(feature = "http")]
-    fn deliver(&self, messages: &[&(Message, usize)], deadline: Instant) -> Result<(), Busy> {
+    fn deliver(&self, messages: &[&(Received<'_>, usize)], deadline: Instant) -> Result<(), Busy> {
         let mut batches: Vec<_> = self.outputs.iter().map(|_| Batch::default()).collect();
         let mut matches = Matches::default();
         for (message, bytes) in messages {
@@ -71,46 +82,81 @@ impl Dispatch {
     }
 
     #[cfg(feature = "http")]
-    fn is_routed(&self, message: &Message) -> bool {
+    fn is_routed(&self, message: &Received<'_>) -> bool {
         let mut matches = Matches::default();
         self.matchers.judge(message, &mut matches);
         !matches.is_empty()
     }
 
-    /// Whether the message says who it is, and that one was taken before.
-    #[cfg(feature = "http")]
-    fn came_before(&self, message: &Message) -> bool {
-        id(message).is_some_and(|id| self.seen.knows(id))
-    }
-
-    /// Whether the message says who it is, and that one came before.
-    fn is_duplicate(&self, message: &Message) -> bool {
-        id(message).is_some_and(|id| self.seen.is_duplicate(id))
-    }
-
-    fn route(&self, message: &Message, bytes: usize, batches: &mut [Batch], matches: &mut Matches) {
+    /// Puts the message into the batch of each output that it is for; whether there is one.
+    fn route(
+        &self,
+        message: &Received<'_>,
+        bytes: usize,
+        batches: &mut [Batch],
+        matches: &mut Matches,
+    ) -> bool {
         self.matchers.judge(message, matches);
-        if matches.is_empty() {
-            add(&self.unrouted, 1);
-        }
         for index in matches.iter() {
             if let (Some(queue), Some(batch)) = (self.outputs.get(index), batches.get_mut(index)) {
                 queue.add(batch, message, bytes);
             }
         }
+        !matches.is_empty()
     }
 }
 
-fn id(message: &Message) -> Option<&str> {
-    message.fields.get(ids::FIELD).and_then(Value::as_str)
+impl Dispatch {
+    pub(super) fn new(routes: Routes) -> Self {
+        Dispatch {
+            routes: Mutex::new(Arc::new(routes)),
+            types: TypeCounters::default(),
+            unrouted: AtomicU64::new(0),
+            seen: Seen::default(),
+            duplicates: AtomicU64::new(0),
+        }
+    }
+
+    /// The routes of now.
+    pub(super) fn routes(&self) -> Arc<Routes> {
+        Arc::clone(&lock(&self.routes))
+    }
+
+    /// From the next batch on these routes hold; those before.
+    pub(super) fn replace(&self, routes: Arc<Routes>) -> Arc<Routes> {
+        std::mem::replace(&mut lock(&self.routes), routes)
+    }
+
+    /// Whether the message says who it is, and that one was taken before.
+    #[cfg(feature = "http")]
+    fn came_before(&self, message: &Received<'_>) -> bool {
+        message.id().is_some_and(|id| self.seen.knows(id))
+    }
+
+    /// Whether the message says who it is, and that one came before.
+    fn is_duplicate(&self, message: &Received<'_>) -> bool {
+        message.id().is_some_and(|id| self.seen.is_duplicate(id))
+    }
+}
+
+/// A type that was seen on this thread, and how often since its counter was told.
+struct Kind {
+    name: String,
+    counter: Arc<AtomicU64>,
+    uncounted: u64,
 }
 
 /// The way of one thread's frames into the router.
 pub(super) struct Intake {
     dispatch: Arc<Dispatch>,
     pub(super) input: Arc<InputState>,
-    /// Counters of the types seen here, so that counting takes no lock.
-    types: HashMap<String, Arc<AtomicU64>>,
+    /// The types seen here, and where each is, so that counting takes no lock.
+    kinds: Vec<Kind>,
+    places: HashMap<String, usize>,
+    /// Messages since the counter was told.
+    received: u64,
+    /// From the first message of a batch to its end.
+    routes: Option<Arc<Routes>>,
     /// What was read and not handed over, for each output.
     batches: Vec<Batch>,
     /// For the message at hand, kept for its memory.
@@ -119,8 +165,16 @@ pub(super) struct Intake {
 
 impl Intake {
     pub(super) fn new(dispatch: Arc<Dispatch>, input: Arc<InputState>) -> Self {
-        let batches = dispatch.outputs.iter().map(|_| Batch::default()).collect();
-        Intake { dispatch, input, types: HashMap::new(), batches, matches: Matches::default() }
+        Intake {
+            dispatch,
+            input,
+            kinds: Vec::new(),
+            places: HashMap::new(),
+            received: 0,
+            routes: None,
+            batches: Vec::new(),
+            matches: Matches::default(),
+        }
     }
 
     /// The same way for another thread.
@@ -135,8 +189,8 @@ impl Intake {
 
     /// One frame, or what was found in its place.
     pub(super) fn frame(&mut self, frame: Frame<'_>) {
-        match frame.map(|bytes| (bytes.len(), decode(bytes))) {
-            Ok((bytes, Ok(message))) => self.message(message, bytes),
+        match frame.map(|bytes| (bytes.len(), Received::decode(bytes))) {
+            Ok((bytes, Ok(message))) => self.message(&message, bytes),
             Ok((_, Err(error))) => self.input.malformed(MalformedReason::from(&error)),
             Err(error) => self.input.malformed(MalformedReason::from(error)),
         }
@@ -144,49 +198,86 @@ impl Intake {
 
     /// Takes all messages of a request, each with its length on the wire, or none: then its client has them still.
     #[cfg(feature = "http")]
-    pub(super) fn request(&mut self, messages: &[(Message, usize)], deadline: Instant) -> Result<(), Busy> {
+    pub(super) fn request(
+        &mut self,
+        messages: &[(Received<'_>, usize)],
+        deadline: Instant,
+    ) -> Result<(), Busy> {
+        let routes = self.dispatch.routes();
         let new: Vec<_> =
             messages.iter().filter(|(message, _)| !self.dispatch.came_before(message)).collect();
-        self.dispatch.deliver(&new, deadline)?;
+        routes.deliver(&new, deadline)?;
         add(&self.input.received, messages.len() as u64);
         add(&self.dispatch.duplicates, (messages.len() - new.len()) as u64);
         for (message, _) in new {
             // Known only from here on: what is refused now is not a duplicate when it comes again.
             self.dispatch.is_duplicate(message);
-            self.count_type(&message.r#type);
-            if !self.dispatch.is_routed(message) {
+            self.count_type(message.r#type());
+            if !routes.is_routed(message) {
                 add(&self.dispatch.unrouted, 1);
             }
         }
+        self.count();
         Ok(())
     }
 
     /// Hands over what was read. Called before every wait for more, so that nothing waits for the next message.
     pub(super) fn hand_over(&mut self) {
-        for (queue, batch) in self.dispatch.outputs.iter().zip(&mut self.batches) {
+        self.count();
+        let Some(routes) = self.routes.take() else { return };
+        for (queue, batch) in routes.outputs.iter().zip(&mut self.batches) {
             queue.hand_over(batch);
         }
     }
 
-    fn message(&mut self, message: Message, bytes: usize) {
-        add(&self.input.received, 1);
-        if self.dispatch.is_duplicate(&message) {
+    /// Tells the counters what has come since the last time.
+    fn count(&mut self) {
+        if self.received > 0 {
+            add(&self.input.received, std::mem::take(&mut self.received));
+        }
+        for kind in self.kinds.iter_mut().filter(|kind| kind.uncounted > 0) {
+            add(&kind.counter, std::mem::take(&mut kind.uncounted));
+        }
+    }
+
+    fn message(&mut self, message: &Received<'_>, bytes: usize) {
+        self.received += 1;
+        if self.dispatch.is_duplicate(message) {
             return add(&self.dispatch.duplicates, 1);
         }
-        self.count_type(&message.r#type);
-        self.dispatch.route(&message, bytes, &mut self.batches, &mut self.matches);
+        self.count_type(message.r#type());
+        let routes = self.routes.get_or_insert_with(|| {
+            let routes = self.dispatch.routes();
+            // Each is empty: the last batch was handed over.
+            self.batches.resize_with(routes.outputs.len(), Batch::default);
+            routes
+        });
+        if !routes.route(message, bytes, &mut self.batches, &mut self.matches) {
+            add(&self.dispatch.unrouted, 1);
+        }
+        if self.received >= MESSAGES_AT_ONCE {
+            self.hand_over();
+        }
     }
 
     fn count_type(&mut self, name: &str) {
-        if let Some(counter) = self.types.get(name) {
-            return add(counter, 1);
+        // Most threads see few types: to compare lengths first is cheaper than a hash.
+        let known = self.kinds.iter().take(KNOWN_AT_SIGHT).position(|kind| kind.name == name);
+        let place = known.or_else(|| self.places.get(name).copied()).unwrap_or_else(|| self.new_type(name));
+        self.kinds[place].uncounted += 1;
+    }
+
+    #[cold]
+    fn new_type(&mut self, name: &str) -> usize {
+        if self.kinds.len() == KNOWN_TYPES {
+            self.count();
+            self.kinds.clear();
+            self.places.clear();
         }
-        let counter = self.dispatch.types.of(name);
-        add(&counter, 1);
-        if self.types.len() == KNOWN_TYPES {
-            self.types.clear();
-        }
-        self.types.insert(name.to_owned(), counter);
+        let place = self.kinds.len();
+        self.kinds.push(Kind { name: name.to_owned(), counter: self.dispatch.types.of(name), uncounted: 0 });
+        self.places.insert(name.to_owned(), place);
+        place
     }
 }
 

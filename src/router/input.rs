@@ -70,13 +70,59 @@ enum Socket {
     #[cfg(feature = "http")]
     Http(TcpListener),
     #[cfg(unix)]
-    Unix(UnixListener, SocketFile),
+    Unix(UnixListener, Arc<SocketFile>),
     #[cfg(unix)]
-    Unixgram(UnixDatagram, SocketFile),
+    Unixgram(UnixDatagram, Arc<SocketFile>),
 }
 
-/// Opens the input's socket; the error names the input.
-pub(super) fn bind(input: Input) -> Result<Bound, RouterError> {
+impl Socket {
+    /// Its address as a client's URL.
+    fn url(&self, input: &Input) -> io::Result<String> {
+        Ok(match self {
+            Socket::Udp(socket) => format!("udp://{}", socket.local_addr()?),
+            Socket::Tcp(listener) => format!("{}://{}", input.scheme("tcp", "tls"), listener.local_addr()?),
+            #[cfg(feature = "http")]
+            Socket::Http(listener) => {
+                format!("{}://{}", input.scheme("http", "https"), listener.local_addr()?)
+            }
+            #[cfg(unix)]
+            Socket::Unix(_, file) => format!("unix://{}", file.path.display()),
+            #[cfg(unix)]
+            Socket::Unixgram(_, file) => format!("unixgram://{}", file.path.display()),
+        })
+    }
+
+    /// Gives a datagram socket the receive buffer that its new input asks for.
+    fn widen(&self, input: &Input) {
+        match self {
+            #[cfg(unix)]
+            Socket::Udp(socket) => widen(socket, input.buffer_bytes()),
+            #[cfg(unix)]
+            Socket::Unixgram(socket, _) => widen(socket, input.buffer_bytes()),
+            _ => {}
+        }
+    }
+
+    /// The same socket once more.
+    fn another(&self) -> io::Result<Socket> {
+        Ok(match self {
+            Socket::Udp(socket) => Socket::Udp(socket.try_clone()?),
+            Socket::Tcp(listener) => Socket::Tcp(listener.try_clone()?),
+            #[cfg(feature = "http")]
+            Socket::Http(listener) => Socket::Http(listener.try_clone()?),
+            #[cfg(unix)]
+            Socket::Unix(listener, file) => Socket::Unix(listener.try_clone()?, Arc::clone(file)),
+            #[cfg(unix)]
+            Socket::Unixgram(socket, file) => Socket::Unixgram(socket.try_clone()?, Arc::clone(file)),
+        })
+    }
+}
+
+/// A socket that is kept for a successor: an input of the same address that is told something else.
+pub(super) struct Kept(Socket);
+
+/// Opens the input's socket, or takes that of its predecessor; the error names the input.
+pub(super) fn bind(input: Input, predecessor: Option<&Kept>) -> Result<Bound, RouterError> {
     let failed = |source| RouterError::Input { input: input.to_string(), source };
     #[cfg(feature = "tls")]
     let tls = input
@@ -86,7 +132,15 @@ pub(super) fn bind(input: Input) -> Result<Bound, RouterError> {
         .transpose()
         .map_err(failed)?;
     input.check().map_err(failed)?;
-    let (socket, address) = open(&input).map_err(failed)?;
+    let (socket, address) = match predecessor {
+        Some(Kept(socket)) => socket.another().and_then(|socket| {
+            let url = socket.url(&input)?;
+            socket.widen(&input);
+            Ok((socket, url))
+        }),
+        None => open(&input),
+    }
+    .map_err(failed)?;
     let mut state = InputState::of(address, &input);
     socket.describe(&mut state);
     Ok(Bound {
@@ -124,7 +178,7 @@ fn open(input: &Input) -> io::Result<(Socket, String)> {
             let listener = UnixListener::bind(path)?;
             listener.set_nonblocking(true)?;
             lengthen_backlog(&listener);
-            Ok((Socket::Unix(listener, file.bound()), format!("unix://{}", path.display())))
+            Ok((Socket::Unix(listener, Arc::new(file.bound())), format!("unix://{}", path.display())))
         }
         #[cfg(unix)]
         Address::Unixgram(path) => {
@@ -132,7 +186,7 @@ fn open(input: &Input) -> io::Result<(Socket, String)> {
             let socket = UnixDatagram::bind(path)?;
             socket.set_nonblocking(true)?;
             widen(&socket, input.buffer_bytes());
-            Ok((Socket::Unixgram(socket, file.bound()), format!("unixgram://{}", path.display())))
+            Ok((Socket::Unixgram(socket, Arc::new(file.bound())), format!("unixgram://{}", path.display())))
         }
         #[cfg(not(unix))]
         Address::Unix(_) | Address::Unixgram(_) => {
@@ -234,6 +288,11 @@ impl Drop for SocketFile {
 }
 
 impl Bound {
+    /// Its socket, for a successor.
+    pub(super) fn keep(&self) -> io::Result<Kept> {
+        self.socket.another().map(Kept)
+    }
+
     /// Starts reading, on a thread of its own that ends when `stop` says so.
     pub(super) fn start(
         self,

@@ -3,7 +3,7 @@
 //!
 //! Unix datagram sockets are none of it: there the sender waits or is told, and the kernel drops nothing.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Where Linux lists the UDP sockets of IPv4 and of IPv6.
 const TABLES: [&str; 2] = ["/proc/net/udp", "/proc/net/udp6"];
@@ -18,6 +18,8 @@ pub(super) struct KernelDrops {
 
 #[derive(Debug, Default)]
 struct Seen {
+    /// The socket has another reader, who counts from now on.
+    has_ended: bool,
     /// The kernel's number, of 32 bits, which starts anew after the highest.
     last: u32,
     total: u64,
@@ -29,14 +31,24 @@ impl KernelDrops {
         let inode = rustix::fs::fstat(socket).ok()?.st_ino;
         // What a socket had dropped before it came here was counted there.
         let last = kernel_count(inode).unwrap_or(0);
-        Some(KernelDrops { inode, seen: Mutex::new(Seen { last, total: 0 }) })
+        Some(KernelDrops { inode, seen: Mutex::new(Seen { last, ..Seen::default() }) })
+    }
+
+    /// What is dropped from now on counts elsewhere.
+    pub(super) fn end(&self) {
+        self.count();
+        self.locked().has_ended = true;
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many there have been; after the socket was closed, how many there were when this was asked last.
     pub(super) fn count(&self) -> u64 {
         let now = kernel_count(self.inode);
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(now) = now {
+        let mut seen = self.locked();
+        if let Some(now) = now.filter(|_| !seen.has_ended) {
             seen.total += u64::from(now.wrapping_sub(seen.last));
             seen.last = now;
         }

@@ -46,15 +46,18 @@ mod kernel_drops;
 mod limits;
 mod matcher;
 mod output;
+mod parts;
 mod peers;
+pub(crate) mod received;
 mod refused;
+mod reload;
 mod stop;
 #[cfg(feature = "tls")]
 mod tls;
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -79,33 +82,29 @@ pub use output::{
 pub use output::{HttpFormat, HttpOutput};
 pub use peers::Network;
 pub use refused::RefusedReason;
+pub use reload::Reloaded;
 
 #[cfg(fuzzing)]
 pub(crate) use output::statsd::line::lines as statsd_lines;
 
-use connections::Connections;
-use counters::{InputState, TypeCounters};
 use dispatch::Dispatch;
-use duplicates::Seen;
-use input::Bound;
-use output::{Queue, Running};
-use stop::Stop;
+use parts::{OpenInput, OpenOutput, Past};
+use reload::Plan;
 
 /// What outputs get at least to write what is queued, when clients have used up the deadline of a shutdown.
 const OUTPUT_GRACE: Duration = Duration::from_secs(1);
-
-/// What connections get to end after they have been closed at the deadline.
-const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// A running router. Dropping it stops it at once; [`shutdown`](Router::shutdown) lets it finish.
 pub struct Router {
     addresses: Vec<String>,
     dispatch: Arc<Dispatch>,
-    inputs: Vec<Arc<InputState>>,
-    connections: Arc<Connections>,
-    stop: Arc<Stop>,
-    readers: Vec<JoinHandle<()>>,
-    writers: Vec<Running>,
+    inputs: Vec<OpenInput>,
+    outputs: Vec<OpenOutput>,
+    /// Inputs that have a successor on the same socket, and perhaps connections.
+    succeeded: Vec<OpenInput>,
+    /// Threads that wait for what a reload has removed.
+    draining: Vec<JoinHandle<()>>,
+    past: Past,
 }
 
 impl Router {
@@ -117,35 +116,23 @@ impl Router {
         if config.inputs.is_empty() {
             return Err(RouterError::NoInput);
         }
-        let stop = Arc::new(Stop::new().map_err(RouterError::System)?);
-        let bound = config.inputs.into_iter().map(input::bind).collect::<Result<Vec<_>, _>>()?;
-        refuse_circles(&config.routes, &bound)?;
-        let (matchers, outputs, writers) = open_outputs(config.routes)?;
+        let open = |input| OpenInput::open(input, None);
+        let inputs = config.inputs.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        refuse_circles(&config.routes, inputs.iter().map(|input| input.state.address.as_str()))?;
+        let (routes, outputs) = Plan::of(config.routes, &[])?.begin();
         let mut router = Router {
-            addresses: bound.iter().map(|bound| bound.state.address.clone()).collect(),
-            dispatch: Arc::new(Dispatch {
-                matchers,
-                outputs,
-                types: TypeCounters::default(),
-                unrouted: AtomicU64::new(0),
-                seen: Seen::default(),
-                duplicates: AtomicU64::new(0),
-            }),
-            inputs: bound.iter().map(|bound| Arc::clone(&bound.state)).collect(),
-            connections: Arc::default(),
-            stop,
-            readers: Vec::new(),
-            writers,
+            addresses: inputs.iter().map(|input| input.state.address.clone()).collect(),
+            dispatch: Arc::new(Dispatch::new(routes)),
+            inputs,
+            outputs,
+            succeeded: Vec::new(),
+            draining: Vec::new(),
+            past: Past::default(),
         };
-        router.start_reading(bound).map_err(RouterError::System)?;
-        Ok(router)
-    }
-
-    fn start_reading(&mut self, bound: Vec<Bound>) -> io::Result<()> {
-        for bound in bound {
-            self.readers.push(bound.start(&self.dispatch, &self.connections, &self.stop)?);
+        for input in &mut router.inputs {
+            input.start(&router.dispatch)?;
         }
-        Ok(())
+        Ok(router)
     }
 
     /// Where it listens, in the order of the configuration: URLs that a client can be given, with the real port.
@@ -155,7 +142,9 @@ impl Router {
 
     /// What it has counted so far.
     pub fn counters(&self) -> Counters {
-        let inputs: Vec<InputCounters> = self.inputs.iter().map(|input| input.counters()).collect();
+        let mut inputs: Vec<InputCounters> = self.inputs.iter().map(|input| input.state.counters()).collect();
+        let mut outputs = self.outputs.iter().map(OpenOutput::counters).collect();
+        self.past.add_to(&mut inputs, &mut outputs);
         let mut malformed = std::collections::BTreeMap::new();
         for (reason, count) in inputs.iter().flat_map(|input| &input.malformed) {
             *malformed.entry(*reason).or_default() += count;
@@ -168,13 +157,13 @@ impl Router {
             unrouted: self.dispatch.unrouted.load(Relaxed),
             duplicates: self.dispatch.duplicates.load(Relaxed),
             inputs,
-            outputs: self.dispatch.outputs.iter().map(|queue| queue.state.counters()).collect(),
+            outputs: outputs.into_iter().map(|(_, output)| output).collect(),
         }
     }
 
     /// Has every output open its files anew, after somebody has moved them away.
     pub fn reopen(&self) {
-        self.writers.iter().for_each(Running::reopen);
+        self.outputs.iter().for_each(OpenOutput::reopen);
     }
 
     /// Ends it without losing what was sent: accepts no more connections, reads what datagram sockets still hold,
@@ -192,15 +181,17 @@ impl Router {
         let now = Instant::now();
         // Somebody's Duration::MAX is a year: no clock can name the end of it.
         let deadline = now.checked_add(patience).unwrap_or_else(|| now + Duration::from_secs(365 * 86_400));
-        self.stop.request(deadline);
-        for reader in self.readers.drain(..) {
-            let _ = reader.join();
-        }
-        self.connections.wait_closed(deadline);
-        self.connections.close();
-        self.connections.wait_closed(Instant::now() + CLOSE_GRACE);
+        let mut inputs: Vec<&mut OpenInput> = self.inputs.iter_mut().chain(&mut self.succeeded).collect();
+        inputs.iter().for_each(|input| input.request_stop(deadline));
+        inputs.iter_mut().for_each(|input| input.wait_read(deadline));
+        inputs.iter().for_each(|input| input.close());
         let deadline = deadline.max(Instant::now() + OUTPUT_GRACE);
-        self.writers.drain(..).for_each(|writer| writer.finish(deadline));
+        self.outputs.iter_mut().for_each(|output| output.finish(deadline));
+        for drain in self.draining.drain(..) {
+            while !drain.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
     }
 }
 
@@ -217,8 +208,7 @@ impl fmt::Debug for Router {
 }
 
 /// No output may send to the router itself. One that does so by way of another router cannot be seen from here.
-fn refuse_circles(routes: &[Route], bound: &[Bound]) -> Result<(), RouterError> {
-    let addresses = bound.iter().map(|bound| bound.state.address.as_str());
+fn refuse_circles<'a>(routes: &[Route], addresses: impl Iterator<Item = &'a str>) -> Result<(), RouterError> {
     for (address, route) in addresses.flat_map(|address| routes.iter().map(move |route| (address, route))) {
         if route.output.leads_to(address) {
             let problem = format!(
@@ -230,28 +220,6 @@ fn refuse_circles(routes: &[Route], bound: &[Bound]) -> Result<(), RouterError> 
         }
     }
     Ok(())
-}
-
-type Outputs = (MatcherSet, Vec<Queue>, Vec<Running>);
-
-/// Opens each output once, with the matchers of all routes that lead to it.
-fn open_outputs(routes: Vec<Route>) -> Result<Outputs, RouterError> {
-    let mut places: Vec<(Vec<Matcher>, Output)> = Vec::new();
-    for Route { matcher, output } in routes {
-        match places.iter_mut().find(|(_, place)| place.is_same(&output)) {
-            Some((matchers, _)) => matchers.push(matcher),
-            None => places.push((vec![matcher], output)),
-        }
-    }
-    let (matchers, places): (Vec<_>, Vec<_>) = places.into_iter().unzip();
-    let mut outputs = Vec::new();
-    let mut writers = Vec::new();
-    for output in places {
-        let (queue, running) = output::start(output)?;
-        outputs.push(queue);
-        writers.push(running);
-    }
-    Ok((matchers.into_iter().map(Matcher::any_of).collect(), outputs, writers))
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {

@@ -247,7 +247,7 @@ fn emit(message: &[u8], each: &mut impl FnMut(Frame<'_>)) {
 }
 
 fn newline(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|&byte| byte == b'\n')
+    memchr::memchr(b'\n', bytes)
 }
 
 #[cfg(test)]

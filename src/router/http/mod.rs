@@ -31,11 +31,10 @@ use flate2::read::MultiGzDecoder;
 use super::budget::Share;
 use super::connection::Conversation;
 use super::counters::{add, MalformedReason};
-use super::decode::decode;
 use super::dispatch::Intake;
+use super::received::Received;
 use super::refused::RefusedReason;
 use super::stop::Stop;
-use crate::Message;
 use request::{Head, Length, Refusal, MAX_HEAD_BYTES};
 use unread::Unread;
 
@@ -425,7 +424,7 @@ fn too_long_text(most: usize) -> String {
 }
 
 /// The messages of a body, each with its length; the first line that is none refuses them all.
-fn messages(body: &[u8], intake: &Intake, most: usize) -> Result<Vec<(Message, usize)>, Refusal> {
+fn messages<'a>(body: &'a [u8], intake: &Intake, most: usize) -> Result<Vec<(Received<'a>, usize)>, Refusal> {
     let mut messages = Vec::new();
     for (index, line) in body.split(|&byte| byte == b'\n').enumerate() {
         let number = index + 1;
@@ -437,7 +436,7 @@ fn messages(body: &[u8], intake: &Intake, most: usize) -> Result<Vec<(Message, u
             let text = format!("line {number}: a message of up to {most} bytes is accepted");
             return Err(Refusal::of("413 Content Too Large", text));
         }
-        match decode(line) {
+        match Received::decode(line) {
             Ok(message) => messages.push((message, line.len())),
             Err(error) => {
                 intake.input.malformed(MalformedReason::from(&error));

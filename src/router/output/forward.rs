@@ -15,8 +15,9 @@ use super::delivery::{are_one_place, invalid, messages, Delivery, Pace};
 use super::{queue, Batch, Context, Endpoint, Output, Place, Writer};
 use crate::delivery::spool::Spool;
 use crate::delivery::transport::Limits;
+use crate::router::received::Received;
 use crate::stats::Counters;
-use crate::{Address, Message};
+use crate::Address;
 
 /// Messages that come within this are sent together.
 const LINGER: Duration = Duration::from_millis(1);
@@ -154,9 +155,8 @@ impl Endpoint for ForwardOutput {
 }
 
 /// A message as a line of JSON, as it came.
-pub(super) fn draw(message: &Message, lines: &mut Vec<u8>) -> Result<(), String> {
-    // Strings, numbers and maps with string keys into memory: nothing in here can fail.
-    let _ = serde_json::to_writer(&mut *lines, message);
+pub(super) fn draw(message: &Received<'_>, lines: &mut Vec<u8>) -> Result<(), String> {
+    message.write_json(lines);
     lines.push(b'\n');
     Ok(())
 }

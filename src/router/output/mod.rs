@@ -31,6 +31,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::received::Received;
 use crate::Message;
 pub use console::{Color, ConsoleFormat, ConsoleOutput};
 pub(super) use context::Context;
@@ -64,7 +65,6 @@ pub(super) trait Endpoint: Send {
 
     /// Everything it was told, as text that is compared and never shown: a reload keeps an output whose settings are
     /// equal.
-    #[allow(dead_code)]
     fn settings(&self) -> String {
         self.name()
     }
@@ -95,7 +95,7 @@ pub(super) struct Place {
 ///
 /// # Errors
 /// What it is about the message that the output cannot take. Then nothing is appended, and the message is `failed`.
-pub(super) type Draw = Arc<dyn Fn(&Message, &mut Vec<u8>) -> Result<(), String> + Send + Sync>;
+pub(super) type Draw = Arc<dyn Fn(&Received<'_>, &mut Vec<u8>) -> Result<(), String> + Send + Sync>;
 
 /// Puts what was drawn where it belongs; runs on the thread of the output. It may take its time: only its own queue
 /// waits. Every message of a batch must be settled once by [`Context::settle`], at once or in a later call.
@@ -173,6 +173,11 @@ impl Output {
     /// Colours the console so; nothing on other outputs.
     pub fn color(&mut self, color: Color) {
         self.0.color(color);
+    }
+
+    /// See [`Endpoint::settings`]; nothing for one that is like no other.
+    pub(super) fn settings(&self) -> Option<String> {
+        (!self.0.is_of_its_own()).then(|| self.0.settings())
     }
 
     /// Whether what it sends would come back by the router's own input at `address`.

@@ -13,6 +13,7 @@ use crossbeam_channel::{after, bounded, never, Receiver, Sender};
 use super::context::{Context, Control};
 use super::{Draw, Output, Place, Writer};
 use crate::router::counters::{add, OutputState};
+use crate::router::received::Received;
 use crate::router::{spawn, RouterError};
 use crate::Message;
 
@@ -88,14 +89,14 @@ pub(in crate::router) struct Queue {
 
 impl Queue {
     /// Puts a message that was `bytes` long on the wire into `batch`.
-    pub(in crate::router) fn add(&self, batch: &mut Batch, message: &Message, bytes: usize) {
+    pub(in crate::router) fn add(&self, batch: &mut Batch, message: &Received<'_>, bytes: usize) {
         self.append(batch, message, bytes);
         if batch.bytes >= BATCH_BYTES {
             self.hand_over(batch);
         }
     }
 
-    fn append(&self, batch: &mut Batch, message: &Message, bytes: usize) {
+    fn append(&self, batch: &mut Batch, message: &Received<'_>, bytes: usize) {
         match &self.draw {
             Some(draw) => {
                 if let Err(problem) = draw(message, &mut batch.lines) {
@@ -104,7 +105,7 @@ impl Queue {
                 batch.bytes = batch.lines.len();
             }
             None => {
-                batch.messages.push(message.clone());
+                batch.messages.push(message.message().clone());
                 batch.bytes += bytes;
             }
         }
@@ -141,7 +142,7 @@ impl Queue {
 #[cfg(feature = "http")]
 impl Queue {
     /// Puts a message into `batch` and keeps it there, however many there are.
-    pub(in crate::router) fn collect(&self, batch: &mut Batch, message: &Message, bytes: usize) {
+    pub(in crate::router) fn collect(&self, batch: &mut Batch, message: &Received<'_>, bytes: usize) {
         self.append(batch, message, bytes);
     }
 
@@ -278,7 +279,7 @@ mod tests {
     fn offer(queue: &Queue, count: usize, bytes: usize) {
         for _ in 0..count {
             let mut batch = Batch::default();
-            queue.add(&mut batch, &Message::new("x", ""), bytes);
+            queue.add(&mut batch, &Message::new("x", "").into(), bytes);
             queue.hand_over(&mut batch);
         }
     }

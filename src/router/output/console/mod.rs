@@ -16,6 +16,7 @@ use std::time::Instant;
 
 use super::{Batch, Context, Draw, Endpoint, Output, Place, Writer};
 use crate::router::matcher::Matcher;
+use crate::router::received::Received;
 use crate::router::RouterError;
 use crate::Message;
 pub(in crate::router) use line::Escaped;
@@ -181,6 +182,10 @@ impl Endpoint for ConsoleOutput {
         String::from("console")
     }
 
+    fn settings(&self) -> String {
+        format!("{self:?}")
+    }
+
     fn color(&mut self, color: Color) {
         self.color = color;
     }
@@ -191,12 +196,12 @@ impl Endpoint for ConsoleOutput {
         let summary = tally.clone().map(|tally| Summary::new(tally, self.color.applies(), summary::width));
         let line = drawing(self.format, self.color.applies());
         let filter = self.filter;
-        let draw = move |message: &Message, lines: &mut Vec<u8>| {
+        let draw = move |message: &Received<'_>, lines: &mut Vec<u8>| {
             if let Some(tally) = &tally {
-                tally.count(message);
+                tally.count(message.message());
             }
             match &filter {
-                Some(filter) if !filter.matches(message) => Ok(()),
+                Some(filter) if !filter.holds_for(message) => Ok(()),
                 _ => line(message, lines),
             }
         };
@@ -251,13 +256,13 @@ impl<W: Write + Send> Writer for Console<W> {
 /// Messages as lines.
 fn drawing(format: ConsoleFormat, colored: bool) -> Draw {
     match format {
-        ConsoleFormat::Json => Arc::new(json),
+        ConsoleFormat::Json => Arc::new(|message, lines| json(message.message(), lines)),
         ConsoleFormat::Text => {
             let painter = Painter::new(colored);
             Arc::new(move |message, lines| {
                 let mut line = String::with_capacity(256);
                 // Writing into a string cannot fail.
-                let _ = painter.line(message, &mut line);
+                let _ = painter.line(message.message(), &mut line);
                 line.push('\n');
                 lines.extend_from_slice(line.as_bytes());
                 Ok(())
@@ -310,7 +315,7 @@ mod tests {
         let draw = Box::new(only_timers).open().expect("opens").draw.expect("draws");
         let mut lines = Vec::new();
         for message_type in ["oldstyle", "timer", "counter"] {
-            draw(&Message::new(message_type, ""), &mut lines).expect("drawn or left out");
+            draw(&Message::new(message_type, "").into(), &mut lines).expect("drawn or left out");
         }
         let lines = String::from_utf8(lines).expect("text");
         let shown: Vec<Message> = lines.lines().map(|line| line.parse().expect("a message")).collect();

@@ -6,10 +6,10 @@
 use std::fmt::{self, Write as _};
 
 use super::FileFormat;
-use crate::{Message, Payload};
+use crate::router::received::Received;
 
 /// The function that draws in this format.
-pub(super) fn draw(format: FileFormat) -> fn(&Message, &mut Vec<u8>) -> Result<(), String> {
+pub(super) fn draw(format: FileFormat) -> fn(&Received<'_>, &mut Vec<u8>) -> Result<(), String> {
     match format {
         FileFormat::Json => json,
         FileFormat::Text => text,
@@ -17,27 +17,23 @@ pub(super) fn draw(format: FileFormat) -> fn(&Message, &mut Vec<u8>) -> Result<(
     }
 }
 
-fn json(message: &Message, line: &mut Vec<u8>) -> Result<(), String> {
-    // Strings, numbers and maps with string keys into memory: nothing in here can fail.
-    let _ = serde_json::to_writer(&mut *line, message);
+fn json(message: &Received<'_>, line: &mut Vec<u8>) -> Result<(), String> {
+    message.write_json(line);
     line.push(b'\n');
     Ok(())
 }
 
-fn text(message: &Message, line: &mut Vec<u8>) -> Result<(), String> {
-    match message.timestamp.is_empty() {
-        true => line.push(b'-'),
-        false => escape(&message.timestamp, |character| character.is_whitespace(), line),
+fn text(message: &Received<'_>, line: &mut Vec<u8>) -> Result<(), String> {
+    match message.timestamp() {
+        "" => line.push(b'-'),
+        timestamp => escape(timestamp, |character| character.is_whitespace(), line),
     }
     line.push(b' ');
     payload(message, line)
 }
 
-fn payload(message: &Message, line: &mut Vec<u8>) -> Result<(), String> {
-    match &message.payload {
-        Payload::Text(text) => escape(text, |_| false, line),
-        Payload::Number(number) => line.extend_from_slice(number.to_string().as_bytes()),
-    }
+fn payload(message: &Received<'_>, line: &mut Vec<u8>) -> Result<(), String> {
+    escape(&message.payload(), |_| false, line);
     line.push(b'\n');
     Ok(())
 }
@@ -80,10 +76,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{Message, Payload};
 
     fn drawn(format: FileFormat, message: &Message) -> String {
         let mut line = Vec::new();
-        draw(format)(message, &mut line).expect("any message is a line");
+        draw(format)(&message.clone().into(), &mut line).expect("any message is a line");
         String::from_utf8(line).expect("text")
     }
 

@@ -166,6 +166,10 @@ impl Endpoint for FileOutput {
         format!("file:{}", self.path.display())
     }
 
+    fn settings(&self) -> String {
+        format!("{self:?}")
+    }
+
     fn open(self: Box<Self>) -> io::Result<Place> {
         let refused = |problem| io::Error::new(io::ErrorKind::InvalidInput, problem);
         let target = Target::read(&self.path).map_err(refused)?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::delivery::encode::text::date_and_time;
-use crate::Message;
+use crate::router::received::Received;
 
 /// The longest word of a message in a name.
 const MAX_WORD_BYTES: usize = 60;
@@ -150,7 +150,7 @@ impl Template {
     }
 
     /// Appends what distinguishes the file of `message`: the period and the words.
-    pub(super) fn name(&self, message: &Message, name: &mut Vec<u8>) {
+    pub(super) fn name(&self, message: &Received<'_>, name: &mut Vec<u8>) {
         let period = if self.is_dated() { self.period(hour_now()) } else { 0 };
         name.extend_from_slice(&period.to_be_bytes());
         for (index, word) in self.words().enumerate() {
@@ -158,9 +158,9 @@ impl Template {
                 name.push(SEPARATOR);
             }
             let text = match word {
-                Word::Type => &message.r#type,
-                Word::Logger => &message.logger,
-                Word::Hostname => message.hostname.as_deref().unwrap_or_default(),
+                Word::Type => message.r#type(),
+                Word::Logger => message.logger(),
+                Word::Hostname => message.hostname().unwrap_or_default(),
             };
             push_word(text, name);
         }
@@ -278,6 +278,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Message;
 
     fn template(path: &str) -> Template {
         match Target::read(Path::new(path)) {
@@ -288,7 +289,7 @@ mod tests {
 
     fn built(template: &Template, message: &Message) -> PathBuf {
         let mut name = Vec::new();
-        template.name(message, &mut name);
+        template.name(&message.clone().into(), &mut name);
         let names = template.family(&name[4..]).names(hour_of("2026-11-22", 17));
         template.base.join(names.iter().collect::<PathBuf>())
     }

@@ -192,14 +192,14 @@ impl HttpOutput {
             HttpFormat::Elasticsearch => {
                 let index = self.index.as_deref().unwrap_or(DEFAULT_INDEX);
                 let actions = elasticsearch::Actions::into(index).map_err(invalid)?;
-                let draw: Draw = Arc::new(move |message, lines| actions.draw(message, lines));
+                let draw: Draw = Arc::new(move |message, lines| actions.draw(message.message(), lines));
                 Ok((draw, elasticsearch::LINES, Arc::new(elasticsearch::Bulk)))
             }
             HttpFormat::Loki => {
                 let default = || DEFAULT_LABELS.map(String::from).to_vec();
                 let labels =
                     loki::Labels::read(&self.labels.clone().unwrap_or_else(default)).map_err(invalid)?;
-                let draw: Draw = Arc::new(move |message, lines| labels.draw(message, lines));
+                let draw: Draw = Arc::new(move |message, lines| labels.draw(message.message(), lines));
                 Ok((draw, loki::LINES, Arc::new(loki::Push)))
             }
         }

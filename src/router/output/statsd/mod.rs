@@ -13,7 +13,7 @@ use std::net::ToSocketAddrs as _;
 use std::sync::Arc;
 
 use super::{Endpoint, Output, Place};
-use crate::Message;
+use crate::router::received::Received;
 use sender::Sender;
 
 /// What fits an Ethernet frame whatever the route: 1,500 bytes less 40 for IPv6, 8 for UDP, 20 for tunnels on the way.
@@ -116,13 +116,17 @@ impl Endpoint for StatsdOutput {
         format!("statsd:{}", self.address)
     }
 
+    fn settings(&self) -> String {
+        format!("{self:?}")
+    }
+
     fn open(self: Box<Self>) -> io::Result<Place> {
         self.check().map_err(|problem| io::Error::new(io::ErrorKind::InvalidInput, problem))?;
         let resolve = |address: &str| address.to_socket_addrs().map(Iterator::collect);
         let writer = Box::new(Sender::new(self.address, self.datagram_bytes, Box::new(resolve)));
         let (prefix, limit) = (self.prefix, self.datagram_bytes);
-        let draw = move |message: &Message, out: &mut Vec<u8>| {
-            sender::frame(&line::lines(&prefix, message, limit)?, out)
+        let draw = move |message: &Received<'_>, out: &mut Vec<u8>| {
+            sender::frame(&line::lines(&prefix, message.message(), limit)?, out)
         };
         Ok(Place { draw: Some(Arc::new(draw)), writer })
     }

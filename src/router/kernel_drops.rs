@@ -29,11 +29,9 @@ impl KernelDrops {
     #[cfg(unix)]
     pub(super) fn of(socket: &impl std::os::fd::AsFd) -> Option<Self> {
         let inode = rustix::fs::fstat(socket).ok()?.st_ino;
-        let drops = KernelDrops { inode, seen: Mutex::default() };
-        // A socket that was another's before begins with what was dropped for that one.
-        drops.count();
-        drops.locked().total = 0;
-        Some(drops)
+        // What a socket had dropped before it came here was counted there.
+        let last = kernel_count(inode).unwrap_or(0);
+        Some(KernelDrops { inode, seen: Mutex::new(Seen { last, ..Seen::default() }) })
     }
 
     /// What is dropped from now on counts elsewhere.
@@ -48,8 +46,7 @@ impl KernelDrops {
 
     /// How many there have been; after the socket was closed, how many there were when this was asked last.
     pub(super) fn count(&self) -> u64 {
-        let now =
-            TABLES.into_iter().find_map(|table| drops(&std::fs::read_to_string(table).ok()?, self.inode));
+        let now = kernel_count(self.inode);
         let mut seen = self.locked();
         if let Some(now) = now.filter(|_| !seen.has_ended) {
             seen.total += u64::from(now.wrapping_sub(seen.last));
@@ -57,6 +54,10 @@ impl KernelDrops {
         }
         seen.total
     }
+}
+
+fn kernel_count(inode: u64) -> Option<u32> {
+    TABLES.into_iter().find_map(|table| drops(&std::fs::read_to_string(table).ok()?, inode))
 }
 
 /// What the table says of the socket with this inode: the tenth word of a line is the inode, the last one the drops.

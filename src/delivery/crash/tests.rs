@@ -110,7 +110,7 @@ fn whatever_it_was_doing_a_process_that_dies_leaves_every_call_that_returned_and
     let truth = Rc::new(RefCell::new(Truth::default()));
     at_each(look(&directory.0, &truth), || {
         let ring = LiveRing::create(&directory.0, &style(), 24).unwrap();
-        ring.0.keep(CALLSITE, &Callsite::of_another_process(description("event")));
+        ring.0.keep(CALLSITE, Callsite::of_another_process(description("event")));
         let live = Arc::clone(&ring.0);
         let (queue, _calls) = Queue::in_ring(ring, WhenFull::DropNewest, Arc::default());
         let mut crash = Crash::new(&queue);
@@ -221,7 +221,7 @@ fn a_process_that_dies_while_it_copies_a_record_or_writes_a_callsite_leaves_what
     let directory = Directory::new();
     let ring = LiveRing::create(&directory.0, &style(), 24).unwrap();
     let live = Arc::clone(&ring.0);
-    live.keep(CALLSITE, &Callsite::of_another_process(description("event")));
+    live.keep(CALLSITE, Callsite::of_another_process(description("event")));
     let (queue, _calls) = Queue::in_ring(ring, WhenFull::DropNewest, Arc::default());
     queue.push(0, &event("before", 0), 6, 1);
     let path = the_file(&directory.0);
@@ -245,7 +245,7 @@ fn a_process_that_dies_while_it_copies_a_record_or_writes_a_callsite_leaves_what
     assert!(cuts > 10, "{cuts}");
 
     let before = fs::read(&path).unwrap();
-    live.keep(CALLSITE + 64, &Callsite::of_another_process(description("another")));
+    live.keep(CALLSITE + 64, Callsite::of_another_process(description("another")));
     let after = fs::read(&path).unwrap();
     let (mut cuts, mut damaged) = (0, 0);
     each_cut(&before, &after, |file| {

@@ -72,8 +72,7 @@ mod monitors {
                 "{head}"
             );
             metrics = parsed(body);
-            metrics.iter().any(|metric| metric.ends_with(&malformed))
-                && metrics.contains(&delivered)
+            metrics.iter().any(|metric| metric.ends_with(&malformed)) && metrics.contains(&delivered)
         });
         for expected in [
             "metlog_router_received_messages_total counter {} 4.0".to_owned(),

@@ -69,6 +69,7 @@
 //! | `spool` | | `Builder::spool`: what no router takes waits on disk |
 //! | `http` | | `http://` addresses, and the router's HTTP input |
 //! | `tls` | | `tls://` addresses and the router's encrypted inputs; with `http` also `https://` |
+//! | `heka` | | `Encoding::Heka`, `?framing=heka`, and Heka's frames at the router's inputs |
 //! | `router` | | `tracing_metlog::router` and the program `metlog-router` |
 //! | `ring` | | `Builder::ring`: what was logged survives a crash of the program; Linux |
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -101,10 +102,15 @@ pub use capture::client::{Client, FieldValue, Json, MetricValue, Outgoing, Timer
 pub use capture::layer::MetlogLayer;
 #[cfg(feature = "log")]
 pub use capture::logger::MetlogLogger;
-pub use delivery::address::{Address, AddressError, HttpOptions, TlsFiles};
+pub use delivery::address::{
+    Address, AddressError, HekaKey, HekaOptions, HmacHash, HttpOptions, KeyPlace, TlsFiles,
+};
 pub use delivery::batch::Batch;
 pub use delivery::encode::{Encoding, NonFinite, SpanContext};
 pub use delivery::framing::Framing;
+#[cfg(feature = "heka")]
+#[cfg_attr(docsrs, doc(cfg(feature = "heka")))]
+pub use delivery::heka::{Heka, HekaSigner};
 pub use delivery::transport::capture::Capture;
 pub use delivery::transport::Transport;
 pub use guard::Guard;

@@ -13,7 +13,7 @@ use super::framing::Framing;
 
 mod options;
 
-pub use options::{HttpOptions, TlsFiles};
+pub use options::{HekaKey, HekaOptions, HmacHash, HttpOptions, KeyPlace, TlsFiles};
 use options::{Options, Written};
 
 /// What an address may look like, as every error says.
@@ -54,6 +54,12 @@ const FEATURES: [(&str, &str, bool); 3] = [
 /// | option | of | what it is | default |
 /// |---|---|---|---|
 /// | `framing=octet-count` | `tcp`, `tls`, `unix` | each message's length before it instead of a newline after it | `newline` |
+/// | `framing=heka` | `udp`, `tcp`, `tls`, `unix`, `unixgram` | Heka's frames, protobuf in them (feature `heka`) | |
+/// | `signer=NAME` | the same with `framing=heka` | who signs; needs `key-file` or `key-env` | nobody |
+/// | `key-version=NUMBER` | the same | which of the signer's keys it is | `1` |
+/// | `hmac=md5` | the same | HMAC-MD5 instead of HMAC-SHA1 | `sha1` |
+/// | `key-file=/PATH` | the same | a file with the key, read once; a newline at its end is not part of it | |
+/// | `key-env=NAME` | the same | an environment variable with the key, read once | |
 /// | `gzip=true` | `http`, `https` | compressed bodies | `false` |
 /// | `content-type=json` | `http`, `https` | for receivers that know lines of JSON by that name only | `ndjson` |
 /// | `batch=BYTES` | `http`, `https` | bytes of messages in a request, before compression | `1048576` |
@@ -137,6 +143,14 @@ pub enum Address {
         /// The socket's absolute path.
         path: PathBuf,
     },
+    /// `udp`, `tcp`, `tls`, `unix` or `unixgram` with `framing=heka`.
+    #[non_exhaustive]
+    Heka {
+        /// One of those, without it.
+        over: Box<Address>,
+        /// Who signs.
+        options: HekaOptions,
+    },
     /// `stdout:`
     Stdout,
     /// `stderr:`
@@ -156,6 +170,29 @@ impl Address {
     pub const DEFAULT_PORT: u16 = 5565;
 }
 
+impl Address {
+    /// Whether its text has options already.
+    fn has_options(&self) -> bool {
+        matches!(self, Address::Tls { tls, .. } if *tls != TlsFiles::default())
+    }
+
+    /// The same receiver, as one of Heka's frames; `None` for one that takes none.
+    #[cfg(feature = "heka")]
+    pub(crate) fn speaking_heka(self) -> Option<Address> {
+        match self {
+            Address::Heka { .. } | Address::Off => Some(self),
+            Address::Udp { .. }
+            | Address::Tcp { .. }
+            | Address::Tls { .. }
+            | Address::Unix { .. }
+            | Address::UnixDatagram { .. } => {
+                Some(Address::Heka { over: Box::new(self), options: HekaOptions::default() })
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Default for Address {
     /// `udp://127.0.0.1:5565`
     fn default() -> Self {
@@ -173,7 +210,7 @@ pub struct AddressError {
 
 impl AddressError {
     /// An address that can be read, and cannot be used: something it names is not what it should be.
-    #[cfg(any(feature = "http", feature = "tls"))]
+    #[cfg(any(feature = "http", feature = "tls", feature = "heka"))]
     pub(crate) fn unusable(address: &Address, problem: String, accepted: &'static str) -> Self {
         AddressError { value: address.to_string(), problem, accepted }
     }
@@ -223,6 +260,14 @@ impl fmt::Display for Address {
                 write_framing(formatter, *framing)
             }
             Address::UnixDatagram { path } => write_path(formatter, "unixgram", path),
+            Address::Heka { over, options } => {
+                over.fmt(formatter)?;
+                let mut written = match over.has_options() {
+                    true => Written::behind_others(formatter),
+                    false => Written::to(formatter),
+                };
+                written.heka(options)
+            }
             Address::Stdout => formatter.write_str("stdout:"),
             Address::Stderr => formatter.write_str("stderr:"),
             Address::File { path } => write_path(formatter, "file", path),
@@ -285,6 +330,9 @@ fn parse(value: &str) -> Parsed<Address> {
         None => (rest, None),
     };
     let scheme = scheme.to_ascii_lowercase();
+    if options.is_some_and(|options| options.split('&').any(|option| option == FRAMING_HEKA)) {
+        return heka(&scheme, place, options);
+    }
     if let Some((_, features, false)) = FEATURES.iter().find(|(name, ..)| *name == scheme) {
         return Err(format!(
             "{scheme:?} needs what this program was built without, the crate's feature {features}"
@@ -332,6 +380,28 @@ fn framing(options: Option<&str>) -> Parsed<Framing> {
         Some(Ok(framing @ (Framing::Newline | Framing::OctetCount))) => Ok(framing),
         _ => Err(format!("option {option:?}, where framing=newline and framing=octet-count are known")),
     }
+}
+
+/// What an address of a receiver of Heka's frames says.
+const FRAMING_HEKA: &str = "framing=heka";
+
+/// An address of another kind, with some options more.
+fn heka(scheme: &str, place: &str, options: Option<&str>) -> Parsed<Address> {
+    if !cfg!(feature = "heka") {
+        return Err(String::from(
+            "framing=heka needs what this program was built without, the crate's feature `heka`",
+        ));
+    }
+    if !["udp", "tcp", "tls", "unix", "unixgram"].contains(&scheme) {
+        return Err(format!("framing=heka, which udp, tcp, tls, unix and unixgram know, and {scheme:?} does not"));
+    }
+    let mut options = Options::read(options)?;
+    let heka = options.heka()?;
+    let over = match options.rest() {
+        None => parse(&format!("{scheme}:{place}"))?,
+        Some(rest) => parse(&format!("{scheme}:{place}?{rest}"))?,
+    };
+    Ok(Address::Heka { over: Box::new(over), options: heka })
 }
 
 fn tls(place: &str, options: Option<&str>) -> Parsed<Address> {

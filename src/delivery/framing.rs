@@ -5,10 +5,18 @@
 use std::fmt;
 use std::str::FromStr;
 
+#[cfg(feature = "heka")]
+use super::heka;
+
 #[cfg(feature = "router")]
 mod split;
 #[cfg(feature = "router")]
 pub(crate) use split::{Frame, FrameError, Splitter};
+
+#[cfg(feature = "heka")]
+const ACCEPTED: &str = "newline, octet-count, datagram and heka";
+#[cfg(not(feature = "heka"))]
+const ACCEPTED: &str = "newline, octet-count and datagram";
 
 /// How the bytes of one message are told from those of the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -24,6 +32,11 @@ pub enum Framing {
     /// One message a datagram and nothing else: no newline, no length. The default of `udp://` and
     /// `unixgram://`.
     Datagram,
+    /// Heka's: a header with the length, and perhaps a signature, before each message, which is protobuf
+    /// ([`Encoding::Heka`](crate::Encoding::Heka)). On streams and in datagrams. Feature `heka`.
+    #[cfg(feature = "heka")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "heka")))]
+    Heka,
 }
 
 impl Framing {
@@ -40,6 +53,8 @@ impl Framing {
                 out.extend_from_slice(message);
             }
             Framing::Datagram => out.extend_from_slice(message),
+            #[cfg(feature = "heka")]
+            Framing::Heka => heka::write_unsigned(message, out),
         }
     }
 
@@ -52,6 +67,8 @@ impl Framing {
                 blank.map_or(frame, |blank| &frame[blank + 1..])
             }
             Framing::Datagram => frame,
+            #[cfg(feature = "heka")]
+            Framing::Heka => heka::message_of(frame),
         }
     }
 
@@ -61,6 +78,8 @@ impl Framing {
             Framing::Newline => "newline",
             Framing::OctetCount => "octet-count",
             Framing::Datagram => "datagram",
+            #[cfg(feature = "heka")]
+            Framing::Heka => "heka",
         }
     }
 }
@@ -79,7 +98,9 @@ impl FromStr for Framing {
             "newline" => Ok(Framing::Newline),
             "octet-count" => Ok(Framing::OctetCount),
             "datagram" => Ok(Framing::Datagram),
-            other => Err(format!("framing {other:?}: newline, octet-count and datagram are accepted")),
+            #[cfg(feature = "heka")]
+            "heka" => Ok(Framing::Heka),
+            other => Err(format!("framing {other:?}: {ACCEPTED} are accepted")),
         }
     }
 }

@@ -8,8 +8,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+#[cfg(feature = "heka")]
+use super::frames::HekaInput;
 use super::matcher::Matcher;
 use super::output::Output;
+#[cfg(feature = "heka")]
+use crate::HekaSigner;
 
 /// The port of Metlog, and where a router listens when it is told nothing.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:5565";
@@ -153,6 +157,9 @@ impl Default for Config {
 /// As text: `udp://HOST:PORT`, `tcp://HOST:PORT`, `unix:///PATH`, `unixgram:///PATH`, with the feature `http` also
 /// `http://HOST:PORT`, with `tls` also `tls://HOST:PORT?cert=/PATH&key=/PATH`, with both also
 /// `https://HOST:PORT?cert=/PATH&key=/PATH`, the last two with `&client-ca=/PATH` if clients must show certificates.
+/// With the feature `heka`, all but the HTTP ones take `framing=heka` (nothing but Heka's frames),
+/// `signers=/PATH` (a file with `NAME VERSION KEY` in each line, whose signatures are taken) and
+/// `require-signature=true`.
 /// Port 0 is any free port; [`Router::addresses`](super::Router::addresses) tells which it became.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
@@ -161,6 +168,8 @@ pub struct Input {
     pub(super) max_body_bytes: usize,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<ServerFiles>,
+    #[cfg(feature = "heka")]
+    pub(super) heka: HekaInput,
     pub(super) max_message_bytes: usize,
     pub(super) max_connections: usize,
     pub(super) idle_deadline: Option<Duration>,
@@ -237,6 +246,8 @@ impl Input {
             max_body_bytes: HTTP_BODY_BYTES,
             #[cfg(feature = "tls")]
             tls: None,
+            #[cfg(feature = "heka")]
+            heka: HekaInput::default(),
             max_message_bytes,
             max_connections: CONNECTIONS,
             idle_deadline: None,
@@ -312,10 +323,129 @@ impl Input {
     }
 }
 
+/// Heka's frames: any input of datagrams or connections takes them, told by their first byte.
+#[cfg(feature = "heka")]
+#[cfg_attr(docsrs, doc(cfg(feature = "heka")))]
+impl Input {
+    /// Takes Heka's frames and nothing else: what comes before a frame is skipped and counted (`bad_header`), whatever it
+    /// is. Nothing for HTTP.
+    #[must_use]
+    pub fn only_heka(mut self) -> Self {
+        self.heka.is_only = true;
+        self
+    }
+
+    /// Takes messages that this one has signed. One that says it is signed, by anybody who is not known here, is refused
+    /// and counted (`bad_signature`). Repeatable: more names, and more versions of a key.
+    #[must_use]
+    pub fn signer(mut self, signer: HekaSigner) -> Self {
+        self.heka.signers.known.push(signer);
+        self
+    }
+
+    /// Whether messages must be signed by a [`signer`](Input::signer). Others are counted (`unsigned`), and what is not
+    /// a Heka frame is not taken either. Default: no.
+    #[must_use]
+    pub fn require_signature(mut self, is_required: bool) -> Self {
+        self.heka.signers.is_required = is_required;
+        self
+    }
+}
+
+/// Options of Heka's, taken off an input's text.
+#[cfg(feature = "heka")]
+mod heka_options {
+    use super::{HekaSigner, Input};
+    use crate::HmacHash;
+
+    /// The text without them, and what they say; `None` if one is wrong.
+    pub(super) fn take(text: &str) -> Option<(String, Options)> {
+        let mut found = Options::default();
+        let Some((address, options)) = text.split_once('?') else { return Some((text.to_owned(), found)) };
+        let mut rest = Vec::new();
+        for option in options.split('&') {
+            match option.split_once('=') {
+                Some(("framing", "heka")) => found.is_only = true,
+                Some(("signers", path)) if path.starts_with('/') => found.files.push(path.to_owned()),
+                Some(("require-signature", value)) => found.is_required = value.parse().ok()?,
+                _ => rest.push(option),
+            }
+        }
+        let text = if rest.is_empty() { address.to_owned() } else { format!("{address}?{}", rest.join("&")) };
+        Some((text, found))
+    }
+
+    #[derive(Default)]
+    pub(super) struct Options {
+        is_only: bool,
+        is_required: bool,
+        files: Vec<String>,
+    }
+
+    impl Options {
+        pub(super) fn is_any(&self) -> bool {
+            self.is_only || self.is_required || !self.files.is_empty()
+        }
+
+        /// The input with them.
+        pub(super) fn apply(self, mut input: Input) -> Result<Input, String> {
+            input.heka.is_only = self.is_only;
+            input.heka.signers.is_required = self.is_required;
+            for file in self.files {
+                let text = std::fs::read_to_string(&file).map_err(|error| format!("signers={file}: {error}"))?;
+                let lines = text.lines().zip(1..).filter(|(line, _)| is_signer(line));
+                for (line, number) in lines {
+                    let signer = signer(line).ok_or_else(|| {
+                        format!("signers={file}: line {number} is not a name, the version of a key and a key, with blanks between them")
+                    })?;
+                    input.heka.signers.known.push(signer);
+                }
+            }
+            Ok(input)
+        }
+    }
+
+    fn is_signer(line: &str) -> bool {
+        !line.trim().is_empty() && !line.starts_with('#')
+    }
+
+    /// `NAME VERSION KEY`; the key is the rest of the line, blanks in it too.
+    fn signer(line: &str) -> Option<HekaSigner> {
+        let (name, rest) = line.split_once(' ')?;
+        let (version, key) = rest.split_once(' ')?;
+        let is_whole = !name.is_empty() && !key.is_empty();
+        // Which function it is, each message says.
+        is_whole.then_some(HekaSigner::new(name, version.parse().ok()?, HmacHash::Sha1, key))
+    }
+}
+
 impl FromStr for Input {
     type Err = RouterError;
 
+    #[cfg(feature = "heka")]
     fn from_str(text: &str) -> Result<Self, RouterError> {
+        let error = || RouterError::Config { value: text.to_owned(), accepted: Input::ACCEPTED };
+        let (plain, options) = heka_options::take(text).ok_or_else(error)?;
+        let input = Input::read(&plain).map_err(|_| error())?;
+        match &input.address {
+            #[cfg(feature = "http")]
+            Address::Http(_) if options.is_any() => Err(error()),
+            _ if !options.is_any() => Ok(input),
+            _ => options.apply(input).map_err(|problem| RouterError::Input {
+                input: text.to_owned(),
+                source: io::Error::new(io::ErrorKind::InvalidInput, problem),
+            }),
+        }
+    }
+
+    #[cfg(not(feature = "heka"))]
+    fn from_str(text: &str) -> Result<Self, RouterError> {
+        Input::read(text)
+    }
+}
+
+impl Input {
+    fn read(text: &str) -> Result<Self, RouterError> {
         let error = || RouterError::Config { value: text.to_owned(), accepted: Input::ACCEPTED };
         let (scheme, rest) = text.split_once("://").ok_or_else(error)?;
         match scheme {

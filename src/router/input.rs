@@ -28,7 +28,7 @@ use super::stop::Stop;
 #[cfg(feature = "tls")]
 use super::tls;
 use super::{lock, spawn, RouterError};
-use crate::delivery::framing::{FrameError, Splitter};
+use super::frames::{self, Frames};
 
 /// What one read of a connection takes at most.
 const READ_BYTES: usize = 64 * 1024;
@@ -198,7 +198,7 @@ impl Bound {
         };
         match socket {
             Socket::Udp(socket) => {
-                spawn("metlog-udp", move || read_datagrams(&socket, intake, &stop, input.max_message_bytes))
+                spawn("metlog-udp", move || read_datagrams(&socket, intake, &stop, &input))
             }
             Socket::Tcp(listener) => spawn("metlog-tcp", move || server.accept(&listener, &intake)),
             #[cfg(feature = "http")]
@@ -211,7 +211,7 @@ impl Bound {
             #[cfg(unix)]
             Socket::Unixgram(socket, file) => spawn("metlog-unixgram", move || {
                 let _remove_at_end = file;
-                read_datagrams(&socket, intake, &stop, input.max_message_bytes);
+                read_datagrams(&socket, intake, &stop, &input);
             }),
         }
     }
@@ -236,20 +236,17 @@ impl Datagrams for UnixDatagram {
 }
 
 /// Reads until it is told to stop, and then what the socket still holds.
-fn read_datagrams(socket: &impl Datagrams, mut intake: Intake, stop: &Stop, max_message_bytes: usize) {
+fn read_datagrams(socket: &impl Datagrams, mut intake: Intake, stop: &Stop, input: &Input) {
+    let mut frames = frames::Datagrams::new(input);
     // One byte more than may be: a longer datagram is cut by the kernel, and shows by filling it.
-    let mut buffer = vec![0; max_message_bytes.saturating_add(1)];
+    let mut buffer = vec![0; input.max_message_bytes.saturating_add(1)];
     while !stop.is_overdue() {
         // Asked before reading: what was sent before the stop is then sure to be read.
         let stopping = stop.is_requested();
         match socket.receive(&mut buffer) {
             Ok(length) => {
                 intake.read(length);
-                intake.frame(if length > max_message_bytes {
-                    Err(FrameError::TooLong)
-                } else {
-                    Ok(&buffer[..length])
-                });
+                frames.take(&buffer[..length], &mut |frame| intake.frame(frame));
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock && stopping => return,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -361,19 +358,19 @@ fn talk(stream: &mut impl Conversation, intake: Intake, stop: &Stop, input: &Inp
         };
         return http::serve(stream, intake, stop, limits);
     }
-    read_stream(stream, intake, stop, input.max_message_bytes);
+    read_stream(stream, intake, stop, input);
 }
 
 /// Reads one connection to its end, or to the deadline of a shutdown.
-fn read_stream(stream: &mut impl Read, mut intake: Intake, stop: &Stop, max_message_bytes: usize) {
-    let mut splitter = Splitter::new(max_message_bytes);
+fn read_stream(stream: &mut impl Read, mut intake: Intake, stop: &Stop, input: &Input) {
+    let mut frames = Frames::new(input);
     let mut buffer = vec![0; READ_BYTES];
     while !stop.is_overdue() {
         match stream.read(&mut buffer) {
             Ok(0) => break,
             Ok(length) => {
                 intake.read(length);
-                splitter.push(&buffer[..length], &mut |frame| intake.frame(frame));
+                frames.push(&buffer[..length], &mut |frame| intake.frame(frame));
                 intake.hand_over();
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -384,7 +381,7 @@ fn read_stream(stream: &mut impl Read, mut intake: Intake, stop: &Stop, max_mess
             }
         }
     }
-    splitter.finish(&mut |frame| intake.frame(frame));
+    frames.finish(&mut |frame| intake.frame(frame));
 }
 
 /// Every open connection of a router.

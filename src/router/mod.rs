@@ -36,6 +36,7 @@ mod counters;
 mod decode;
 mod dispatch;
 mod duplicates;
+mod frames;
 #[cfg(feature = "http")]
 mod http;
 mod input;

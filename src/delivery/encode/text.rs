@@ -180,7 +180,7 @@ impl Timestamps {
 
 /// `YYYY-MM-DDTHH:MM:SS.` of a second since the epoch, in UTC.
 #[cold]
-fn date_and_time(second: u64) -> [u8; 20] {
+pub(crate) fn date_and_time(second: u64) -> [u8; 20] {
     let (year, month, day) = civil_date(second / 86_400);
     let time = (second % 86_400) as u32;
     let mut text = *b"0000-00-00T00:00:00.";

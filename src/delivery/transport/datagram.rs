@@ -64,6 +64,7 @@ pub(super) trait Open: Send {
 #[derive(Debug)]
 pub(super) struct Datagrams<O: Open> {
     opener: O,
+    framing: Framing,
     max_message_bytes: usize,
     current: Option<Current<O::Socket>>,
 }
@@ -80,21 +81,22 @@ struct Current<S> {
 }
 
 impl<S> Current<S> {
-    fn new<O: Open<Socket = S>>(socket: S) -> Self {
+    fn new<O: Open<Socket = S>>(socket: S, framing: Framing) -> Self {
         Current {
             socket,
             since: Instant::now(),
             refused: false,
             sent: 0,
             #[cfg(target_os = "linux")]
-            segments: O::HAS_SEGMENTS.then(Segments::new),
+            // What makes datagrams equally long are blanks, which JSON allows and no other form.
+            segments: (O::HAS_SEGMENTS && framing == Framing::Datagram).then(Segments::new),
         }
     }
 }
 
 impl<O: Open> Datagrams<O> {
-    pub(super) fn new(opener: O, max_message_bytes: usize) -> Self {
-        Datagrams { opener, max_message_bytes, current: None }
+    pub(super) fn new(opener: O, framing: Framing, max_message_bytes: usize) -> Self {
+        Datagrams { opener, framing, max_message_bytes, current: None }
     }
 
     #[cfg(test)]
@@ -105,10 +107,10 @@ impl<O: Open> Datagrams<O> {
     /// The socket to send on. One that cannot be replaced (the name server is down) goes on being used.
     fn opened(&mut self, deadline: Instant) -> io::Result<Current<O::Socket>> {
         match self.current.take() {
-            None => self.opener.open(deadline).map(Current::new::<O>),
+            None => self.opener.open(deadline).map(|socket| Current::new::<O>(socket, self.framing)),
             Some(old) if self.opener.is_stale(old.since.elapsed(), old.refused) => {
                 // Of the old socket too nothing is known but that it is there.
-                Ok(Current::new::<O>(self.opener.open(deadline).unwrap_or(old.socket)))
+                Ok(Current::new::<O>(self.opener.open(deadline).unwrap_or(old.socket), self.framing))
             }
             Some(current) => Ok(current),
         }
@@ -117,7 +119,7 @@ impl<O: Open> Datagrams<O> {
 
 impl<O: Open> Transport for Datagrams<O> {
     fn framing(&self) -> Framing {
-        Framing::Datagram
+        self.framing
     }
 
     fn max_message_bytes(&self) -> usize {

@@ -393,7 +393,9 @@ fn heka(scheme: &str, place: &str, options: Option<&str>) -> Parsed<Address> {
         ));
     }
     if !["udp", "tcp", "tls", "unix", "unixgram"].contains(&scheme) {
-        return Err(format!("framing=heka, which udp, tcp, tls, unix and unixgram know, and {scheme:?} does not"));
+        return Err(format!(
+            "framing=heka, which udp, tcp, tls, unix and unixgram know, and {scheme:?} does not"
+        ));
     }
     let mut options = Options::read(options)?;
     let heka = options.heka()?;

@@ -392,7 +392,8 @@ mod heka_options {
             input.heka.is_only = self.is_only;
             input.heka.signers.is_required = self.is_required;
             for file in self.files {
-                let text = std::fs::read_to_string(&file).map_err(|error| format!("signers={file}: {error}"))?;
+                let text =
+                    std::fs::read_to_string(&file).map_err(|error| format!("signers={file}: {error}"))?;
                 let lines = text.lines().zip(1..).filter(|(line, _)| is_signer(line));
                 for (line, number) in lines {
                     let signer = signer(line).ok_or_else(|| {
@@ -500,6 +501,13 @@ fn has_port(address: &str) -> bool {
 
 impl fmt::Display for Input {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_address(formatter)?;
+        self.write_heka(formatter)
+    }
+}
+
+impl Input {
+    fn write_address(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.address {
             Address::Udp(address) => write!(formatter, "udp://{address}"),
             Address::Tcp(address) => {
@@ -526,6 +534,27 @@ impl Input {
         }
         let _ = encrypted;
         plain
+    }
+
+    /// Which keys are known is said nowhere, as no key is.
+    fn write_heka(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[cfg(feature = "heka")]
+        {
+            #[cfg(feature = "tls")]
+            let mut separator = if self.tls.is_some() { '&' } else { '?' };
+            #[cfg(not(feature = "tls"))]
+            let mut separator = '?';
+            let options = [
+                ("framing=heka", self.heka.is_only),
+                ("require-signature=true", self.heka.signers.is_required),
+            ];
+            for (option, _) in options.iter().filter(|(_, is_set)| *is_set) {
+                write!(formatter, "{separator}{option}")?;
+                separator = '&';
+            }
+        }
+        let _ = formatter;
+        Ok(())
     }
 
     fn write_files(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -600,6 +629,27 @@ mod tests {
         let text = "http://127.0.0.1:0";
         assert_eq!(text.parse::<Input>().expect(text), Input::http("127.0.0.1:0"));
         assert_eq!(Input::http("127.0.0.1:0").to_string(), text);
+    }
+
+    #[cfg(feature = "heka")]
+    #[test]
+    fn an_input_of_frames_is_written_as_it_is_read_and_names_a_file_that_is_wrong() {
+        let text = "udp://127.0.0.1:0?framing=heka&require-signature=true";
+        let input = Input::udp("127.0.0.1:0").only_heka().require_signature(true);
+        assert_eq!(text.parse::<Input>().expect(text), input);
+        assert_eq!(input.to_string(), text);
+        for text in ["tcp://h:1?framing=lines", "tcp://h:1?require-signature=yes", "tcp://h:1?signers=keys"] {
+            let error = text.parse::<Input>().expect_err(text).to_string();
+            assert_eq!(error, format!("{text:?}: accepted is {}", Input::ACCEPTED));
+        }
+        let error = "tcp://h:1?signers=/nowhere/keys".parse::<Input>().expect_err("no file").to_string();
+        assert!(error.contains("signers=/nowhere/keys: "), "{error}");
+        let file = std::env::temp_dir().join(format!("metlog-signers-{}", std::process::id()));
+        std::fs::write(&file, "ops 1 s3cr3t\nops one hidden\n").expect("written");
+        let error =
+            format!("tcp://h:1?signers={}", file.display()).parse::<Input>().expect_err("line 2").to_string();
+        assert!(error.contains("line 2 is not a name") && !error.contains("hidden"), "{error}");
+        std::fs::remove_file(&file).expect("removed");
     }
 
     #[cfg(feature = "tls")]

@@ -22,13 +22,13 @@ use super::config::{Address, Input};
 use super::connection::{Listener, Plain, Stream};
 use super::counters::{add, InputState};
 use super::dispatch::{Dispatch, Intake};
+use super::frames::{self, Frames};
 #[cfg(feature = "http")]
 use super::http;
 use super::stop::Stop;
 #[cfg(feature = "tls")]
 use super::tls;
 use super::{lock, spawn, RouterError};
-use super::frames::{self, Frames};
 
 /// What one read of a connection takes at most.
 const READ_BYTES: usize = 64 * 1024;

@@ -258,9 +258,9 @@ fn signer_name(name: &str) -> Parsed<String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     match !name.is_empty() && name.len() <= MOST && name.bytes().all(fits) {
         true => Ok(name.to_owned()),
-        false => Err(format!(
-            "signer={name:?}, where up to {MOST} letters, digits, '_', '-' and '.' are accepted"
-        )),
+        false => {
+            Err(format!("signer={name:?}, where up to {MOST} letters, digits, '_', '-' and '.' are accepted"))
+        }
     }
 }
 

@@ -284,3 +284,76 @@ proptest! {
         let _ = text.parse::<Address>();
     }
 }
+
+#[cfg(all(feature = "heka", unix))]
+#[test]
+fn an_address_of_a_receiver_of_frames_is_written_as_it_is_read() {
+    let signed = |name: &str, version, hash, place| HekaOptions {
+        signer: Some(HekaKey { name: name.to_owned(), version, hash, place }),
+    };
+    let key = || KeyPlace::File("/run/my key".into());
+    let variable = || KeyPlace::Variable(String::from("KEY"));
+    for (text, over, options) in [
+        ("udp://router:1?framing=heka", "udp://router:1", HekaOptions::default()),
+        (
+            "tcp://[::1]:1?framing=heka&signer=ops&key-file=/run/my%20key",
+            "tcp://[::1]:1",
+            signed("ops", 1, HmacHash::Sha1, key()),
+        ),
+        (
+            "unix:///run/a%20b?framing=heka&signer=a.b-c_9&key-version=0&hmac=md5&key-env=KEY",
+            "unix:///run/a%20b",
+            signed("a.b-c_9", 0, HmacHash::Md5, variable()),
+        ),
+        #[cfg(feature = "tls")]
+        (
+            "tls://router:1?ca=/ca&framing=heka&signer=ops&key-env=KEY",
+            "tls://router:1?ca=/ca",
+            signed("ops", 1, HmacHash::Sha1, variable()),
+        ),
+    ] {
+        let over = Box::new(over.parse().expect(over));
+        let address: Address = text.parse().expect(text);
+        assert_eq!(address, Address::Heka { over, options });
+        assert_eq!(address.to_string(), text);
+        // It opens with Heka's framing, and datagrams are as short as hekad needs them.
+        let transport = over_heka(&address);
+        let most = if text.starts_with("udp") { 8_192 } else { usize::MAX };
+        assert_eq!((transport.framing(), transport.max_message_bytes()), (Framing::Heka, most), "{text}");
+    }
+}
+
+#[cfg(all(feature = "heka", unix))]
+fn over_heka(address: &Address) -> Box<dyn crate::Transport> {
+    match address {
+        // Its certificates would be read.
+        Address::Heka { over, .. } if matches!(**over, Address::Tls { .. }) => {
+            "tcp://router?framing=heka".parse::<Address>().expect("an address")
+        }
+        other => other.clone(),
+    }
+    .open(crate::delivery::transport::Limits::default())
+    .expect("opens")
+    .expect("a transport")
+}
+
+#[cfg(feature = "heka")]
+#[test]
+fn an_option_of_frames_that_is_wrong_is_named() {
+    for (text, problem) in [
+        ("stdout:?framing=heka", "and \"stdout\" does not"),
+        ("http://router?framing=heka", "and \"http\" does not"),
+        ("udp://router?framing=heka&signer=ops", "stand together or not at all"),
+        ("udp://router?framing=heka&key-file=/key", "stand together or not at all"),
+        ("udp://router?framing=heka&hmac=md5", "stand together or not at all"),
+        ("udp://router?framing=heka&signer=o%20s&key-env=K", "letters, digits"),
+        ("udp://router?framing=heka&signer=ops&key-env=K&key-file=/k", "both stand there"),
+        ("udp://router?framing=heka&signer=ops&key-env=K&hmac=sha2", "sha1 and md5"),
+        ("udp://router?framing=heka&signer=ops&key-env=K&key-version=x", "a number from 0 to 4294967295"),
+        ("udp://router?framing=heka&gzip=true", "no option is known here"),
+        ("udp://router?signer=ops&key-env=K", "no option is known here"),
+    ] {
+        let error = text.parse::<Address>().expect_err(text).to_string();
+        assert!(error.contains(problem), "{text}: {error}");
+    }
+}

@@ -133,7 +133,8 @@ fn shorten_payload(message: &mut Message, excess: usize) -> bool {
 
 /// The same for the largest field: a single text is cut, anything else is taken out.
 fn shorten_largest_field(message: &mut Message, excess: usize) -> bool {
-    let sized = message.fields.iter().enumerate().filter(|(_, field)| !limit::KEPT.contains(&field.name.as_str()));
+    let sized =
+        message.fields.iter().enumerate().filter(|(_, field)| !limit::KEPT.contains(&field.name.as_str()));
     let Some((largest, _)) = sized.max_by_key(|(_, field)| field.encoded_len()) else { return false };
     let field = &mut message.fields[largest];
     let is_text = field.value_type() == ValueType::String && field.representation() == "";

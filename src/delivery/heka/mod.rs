@@ -77,7 +77,8 @@ impl Heka {
     /// # Errors
     /// The key cannot be read.
     pub(crate) fn of(address: &Address, otherwise: Option<&Heka>) -> Result<Option<Heka>, AddressError> {
-        const ACCEPTED: &str = "a file that this program may read, or a variable that is set, with a key in it";
+        const ACCEPTED: &str =
+            "a file that this program may read, or a variable that is set, with a key in it";
         let Address::Heka { options, .. } = address else { return Ok(None) };
         match &options.signer {
             None => Ok(Some(otherwise.cloned().unwrap_or_default())),

@@ -56,8 +56,15 @@ enum Next<'b> {
     /// So many bytes that are no frame.
     Garbage(usize),
     /// A message of more bytes than are taken, behind a header that ends here.
-    TooLong { header_end: usize, message: usize },
-    Frame { header: Header, message: &'b [u8], end: usize },
+    TooLong {
+        header_end: usize,
+        message: usize,
+    },
+    Frame {
+        header: Header,
+        message: &'b [u8],
+        end: usize,
+    },
 }
 
 impl HekaSplitter {

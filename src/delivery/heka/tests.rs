@@ -1,13 +1,13 @@
 //! The golden frames, made by the Go client, and the way there and back.
 
-use prost::Message as _;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use prost::Message as _;
 use serde_json::{json, Map, Value};
 
-use super::wire::{Field, Message as WireMessage, Values};
 #[cfg(feature = "router")]
 use super::split::{HekaSplitter, Signers};
+use super::wire::{Field, Message as WireMessage, Values};
 use super::*;
 use crate::{Message, Payload, Severity};
 
@@ -203,20 +203,22 @@ fn message() -> impl Strategy<Value = Message> {
     let fields = vec((prop_oneof![Just(String::from("rate")), "[a-f_]{1,3}"], value()), 0..6);
     let envelope = (any::<String>(), any::<String>(), 0..8u8, any::<String>(), any::<String>());
     let process = (any::<Option<i32>>(), any::<Option<String>>(), any::<i64>());
-    (envelope, fields, process).prop_map(|((message_type, logger, severity, payload, env), fields, process)| {
-        let (pid, hostname, time) = process;
-        Message {
-            timestamp: time::timestamp(time),
-            logger,
-            r#type: message_type,
-            severity: Severity::from_number(severity).expect("0 to 7"),
-            payload: Payload::Text(payload),
-            fields: fields.into_iter().collect(),
-            env_version: env,
-            pid: pid.map(i64::from),
-            hostname,
-        }
-    })
+    (envelope, fields, process).prop_map(
+        |((message_type, logger, severity, payload, env), fields, process)| {
+            let (pid, hostname, time) = process;
+            Message {
+                timestamp: time::timestamp(time),
+                logger,
+                r#type: message_type,
+                severity: Severity::from_number(severity).expect("0 to 7"),
+                payload: Payload::Text(payload),
+                fields: fields.into_iter().collect(),
+                env_version: env,
+                pid: pid.map(i64::from),
+                hostname,
+            }
+        },
+    )
 }
 
 proptest! {
@@ -279,7 +281,8 @@ proptest! {
 fn a_message_of_64_kib_is_the_longest_and_one_with_nothing_to_cut_is_too_large() {
     let mut frame = Vec::new();
     let long = Message::new("oldstyle", "x".repeat(100_000));
-    let written = Writer::new(Heka::unsigned(), usize::MAX).write(long.to_json().as_bytes(), None, &mut frame);
+    let written =
+        Writer::new(Heka::unsigned(), usize::MAX).write(long.to_json().as_bytes(), None, &mut frame);
     assert!(matches!(written, Ok(Written::Cut)));
     assert!(message_of(&frame).len() <= 65_536 && frame.len() > 65_530, "{}", frame.len());
     let mut nothing = Vec::new();
@@ -387,7 +390,10 @@ mod splitting {
             ];
             for frame in wrong {
                 for is_required in [true, false] {
-                    assert_eq!(split(knowing(is_required), &[&frame], 1_000), [Err(FrameError::BadSignature)]);
+                    assert_eq!(
+                        split(knowing(is_required), &[&frame], 1_000),
+                        [Err(FrameError::BadSignature)]
+                    );
                 }
             }
         }

@@ -19,11 +19,8 @@ pub(crate) fn nanoseconds(timestamp: &str) -> Option<i64> {
     let number = |from: usize, to: usize| digits(&bytes[from..to]);
     let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
     let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    let is_possible = (1..=12).contains(&month)
-        && (1..=31).contains(&day)
-        && hour < 24
-        && minute < 60
-        && second <= 60;
+    let is_possible =
+        (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60 && second <= 60;
     let seconds = day_number(year, month, day) * DAY + hour * 3_600 + minute * 60 + second;
     let fraction = fraction(&bytes[19..])?;
     seconds.checked_mul(SECOND)?.checked_add(fraction).filter(|_| is_possible)
@@ -42,7 +39,8 @@ fn fraction(rest: &[u8]) -> Option<i64> {
 }
 
 fn digits(text: &[u8]) -> Option<i64> {
-    text.iter().try_fold(0, |value, digit| digit.is_ascii_digit().then(|| value * 10 + i64::from(digit - b'0')))
+    text.iter()
+        .try_fold(0, |value, digit| digit.is_ascii_digit().then(|| value * 10 + i64::from(digit - b'0')))
 }
 
 /// Days since the epoch. Years begin in March, so that a leap day ends one.
@@ -89,7 +87,15 @@ mod tests {
         ] {
             assert_eq!(nanoseconds(text), Some(expected), "{text}");
         }
-        for text in ["", "0", "2012-10-24", "2012-13-24T22:20:43Z", "2012-10-24T22:20:43+01:00", "9999-01-01T00:00:00Z", "2012-10-24T22:20:43.Z"] {
+        for text in [
+            "",
+            "0",
+            "2012-10-24",
+            "2012-13-24T22:20:43Z",
+            "2012-10-24T22:20:43+01:00",
+            "9999-01-01T00:00:00Z",
+            "2012-10-24T22:20:43.Z",
+        ] {
             assert_eq!(nanoseconds(text), None, "{text}");
         }
     }

@@ -96,8 +96,7 @@ pub(crate) enum Values {
 
 impl Field {
     pub(crate) fn new(name: String, values: Values, representation: &str) -> Field {
-        let mut field =
-            Field { name, representation: Some(representation.to_owned()), ..Field::default() };
+        let mut field = Field { name, representation: Some(representation.to_owned()), ..Field::default() };
         let value_type = match values {
             Values::Strings(values) => {
                 field.value_string = values;

@@ -162,7 +162,8 @@ mod tests {
         let mut batch = batch_of(Framing::Newline, &["one"]);
         let path = directory.file("none");
         let stream = Unix::at(&path, Framing::Newline).send(&mut batch, soon()).unwrap_err();
-        let datagram = UnixDatagrams::at(&path, Framing::Datagram, 60_000).send(&mut batch, soon()).unwrap_err();
+        let datagram =
+            UnixDatagrams::at(&path, Framing::Datagram, 60_000).send(&mut batch, soon()).unwrap_err();
         assert_eq!([stream.kind(), datagram.kind()], [io::ErrorKind::NotFound; 2]);
         assert_eq!(batch.len(), 1);
     }

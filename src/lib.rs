@@ -103,7 +103,7 @@ pub use capture::layer::MetlogLayer;
 #[cfg(feature = "log")]
 pub use capture::logger::MetlogLogger;
 pub use delivery::address::{
-    Address, AddressError, HekaKey, HekaOptions, HmacHash, HttpOptions, KeyPlace, TlsFiles,
+    Address, AddressError, HekaKey, HekaOptions, HmacHash, HttpOptions, KeyPlace, TlsFiles, ZmqOptions,
 };
 pub use delivery::batch::Batch;
 pub use delivery::encode::{Encoding, NonFinite, SpanContext};

@@ -97,6 +97,17 @@ impl Batch {
         &self.bytes[self.written..]
     }
 
+    /// The same, of so many frames that no more than `window` are written and not confirmed.
+    #[inline]
+    pub(crate) fn unwritten_within(&self, window: usize) -> &[u8] {
+        let last = self.settled.saturating_add(window);
+        match self.ends.get(last) {
+            None => self.unwritten(),
+            // In front of the first frame that is one too many.
+            Some(_) => &self.bytes[self.written..self.ends[last - 1].max(self.written)],
+        }
+    }
+
     /// The frames that are not written yet, one by one.
     pub(crate) fn unwritten_frames(&self) -> impl Iterator<Item = &[u8]> {
         let mut start = self.written;

@@ -37,6 +37,10 @@ pub enum Framing {
     #[cfg(feature = "heka")]
     #[cfg_attr(docsrs, doc(cfg(feature = "heka")))]
     Heka,
+    /// ZeroMQ's: one message is one part, a flag and the length before it. Of `zmq+tcp://`. Feature `zmq`.
+    #[cfg(feature = "zmq")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "zmq")))]
+    Zmtp,
 }
 
 impl Framing {
@@ -55,6 +59,8 @@ impl Framing {
             Framing::Datagram => out.extend_from_slice(message),
             #[cfg(feature = "heka")]
             Framing::Heka => heka::write_unsigned(message, out),
+            #[cfg(feature = "zmq")]
+            Framing::Zmtp => write_part(message, out),
         }
     }
 
@@ -69,6 +75,8 @@ impl Framing {
             Framing::Datagram => frame,
             #[cfg(feature = "heka")]
             Framing::Heka => heka::message_of(frame),
+            #[cfg(feature = "zmq")]
+            Framing::Zmtp => frame.get(part_header(frame)..).unwrap_or_default(),
         }
     }
 
@@ -80,7 +88,36 @@ impl Framing {
             Framing::Datagram => "datagram",
             #[cfg(feature = "heka")]
             Framing::Heka => "heka",
+            #[cfg(feature = "zmq")]
+            Framing::Zmtp => "zmtp",
         }
+    }
+}
+
+/// The flag of a part whose length takes eight bytes.
+#[cfg(feature = "zmq")]
+const LONG: u8 = 2;
+
+/// The last part of a message, as ZMTP 3.1 has it (RFC 23 of ZeroMQ).
+#[cfg(feature = "zmq")]
+fn write_part(message: &[u8], out: &mut Vec<u8>) {
+    match u8::try_from(message.len()) {
+        Ok(length) => out.extend_from_slice(&[0, length]),
+        Err(_) => {
+            out.push(LONG);
+            out.extend_from_slice(&(message.len() as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(message);
+}
+
+/// Bytes before the part itself.
+#[cfg(feature = "zmq")]
+fn part_header(frame: &[u8]) -> usize {
+    if frame.first() == Some(&LONG) {
+        9
+    } else {
+        2
     }
 }
 
@@ -111,8 +148,17 @@ mod tests {
 
     #[test]
     fn the_message_of_a_frame_is_the_one_that_was_framed() {
-        for framing in [Framing::Newline, Framing::OctetCount, Framing::Datagram] {
-            for message in [&b"{\"a\": 1}"[..], b"", b"5 x\r"] {
+        let framings = [
+            Framing::Newline,
+            Framing::OctetCount,
+            Framing::Datagram,
+            #[cfg(feature = "heka")]
+            Framing::Heka,
+            #[cfg(feature = "zmq")]
+            Framing::Zmtp,
+        ];
+        for framing in framings {
+            for message in [&b"{\"a\": 1}"[..], b"", b"5 x\r", &[b'x'; 255], &[b'x'; 256], &[b'x'; 70_000]] {
                 let mut frame = Vec::new();
                 framing.write(message, &mut frame);
                 assert_eq!(framing.message(&frame), message, "{framing}");

@@ -160,6 +160,7 @@ impl Default for Config {
 /// With the feature `heka`, all but the HTTP ones take `framing=heka` (nothing but Heka's frames),
 /// `signers=/PATH` (a file with `NAME VERSION KEY` in each line, whose signatures are taken) and
 /// `require-signature=true`.
+/// With the feature `zmq`, also `zmq+tcp://HOST:PORT` (or `zmq://`), with `?handshake=HOST:PORT` if there is one.
 /// Port 0 is any free port; [`Router::addresses`](super::Router::addresses) tells which it became.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
@@ -182,6 +183,12 @@ pub(super) enum Address {
     Tcp(String),
     #[cfg(feature = "http")]
     Http(String),
+    /// Where SUB binds, and REP, if there is a handshake.
+    #[cfg(feature = "zmq")]
+    Zmq {
+        messages: String,
+        handshake: Option<String>,
+    },
     Unix(PathBuf),
     Unixgram(PathBuf),
 }
@@ -237,6 +244,25 @@ impl Input {
         input.idle_deadline = Some(HTTP_IDLE);
         input.max_connections = HTTP_CONNECTIONS;
         input
+    }
+
+    /// A ZeroMQ SUB socket that binds to `HOST:PORT`; each part of a message is one of ours.
+    #[cfg(feature = "zmq")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "zmq")))]
+    pub fn zmq(address: impl Into<String>) -> Self {
+        Input::new(Address::Zmq { messages: address.into(), handshake: None }, STREAM_MESSAGE_BYTES)
+    }
+
+    /// Of a ZeroMQ input: binds a REP socket to `HOST:PORT` that answers the handshake of metlog-py's
+    /// `ZmqHandshakePubSender`. Nothing for other inputs.
+    #[cfg(feature = "zmq")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "zmq")))]
+    #[must_use]
+    pub fn handshake(mut self, address: impl Into<String>) -> Self {
+        if let Address::Zmq { handshake, .. } = &mut self.address {
+            *handshake = Some(address.into());
+        }
+        self
     }
 
     fn new(address: Address, max_message_bytes: usize) -> Self {
@@ -431,6 +457,8 @@ impl FromStr for Input {
         match &input.address {
             #[cfg(feature = "http")]
             Address::Http(_) if options.is_any() => Err(error()),
+            #[cfg(feature = "zmq")]
+            Address::Zmq { .. } if options.is_any() => Err(error()),
             _ if !options.is_any() => Ok(input),
             _ => options.apply(input).map_err(|problem| RouterError::Input {
                 input: text.to_owned(),
@@ -458,6 +486,8 @@ impl Input {
             "tls" => encrypted(rest, Input::tcp).ok_or_else(error),
             #[cfg(all(feature = "http", feature = "tls"))]
             "https" => encrypted(rest, Input::http).ok_or_else(error),
+            #[cfg(feature = "zmq")]
+            "zmq" | "zmq+tcp" => zmq(rest).ok_or_else(error),
             "unix" if rest.starts_with('/') => Ok(Input::unix(rest)),
             "unixgram" if rest.starts_with('/') => Ok(Input::unixgram(rest)),
             _ => Err(error()),
@@ -495,6 +525,18 @@ fn encrypted(rest: &str, input: impl FnOnce(String) -> Input) -> Option<Input> {
     })
 }
 
+/// `HOST:PORT` or `HOST:PORT?handshake=HOST:PORT`.
+#[cfg(feature = "zmq")]
+fn zmq(rest: &str) -> Option<Input> {
+    match rest.split_once('?') {
+        None => has_port(rest).then(|| Input::zmq(rest)),
+        Some((messages, option)) => {
+            let handshake = option.strip_prefix("handshake=")?;
+            (has_port(messages) && has_port(handshake)).then(|| Input::zmq(messages).handshake(handshake))
+        }
+    }
+}
+
 fn has_port(address: &str) -> bool {
     address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
@@ -518,6 +560,11 @@ impl Input {
             Address::Http(address) => {
                 write!(formatter, "{}://{address}", self.scheme("http", "https"))?;
                 self.write_files(formatter)
+            }
+            #[cfg(feature = "zmq")]
+            Address::Zmq { messages, handshake } => {
+                write!(formatter, "zmq+tcp://{messages}")?;
+                handshake.iter().try_for_each(|handshake| write!(formatter, "?handshake={handshake}"))
             }
             Address::Unix(path) => write!(formatter, "unix://{}", path.display()),
             Address::Unixgram(path) => write!(formatter, "unixgram://{}", path.display()),

@@ -22,7 +22,7 @@ pub(super) trait Stream: Send + Sync {
     fn prepare(&self, idle: Option<Duration>) -> io::Result<()>;
     fn read_some(&self, buffer: &mut [u8]) -> io::Result<usize>;
     /// Never waits for longer than a client that reads at all needs.
-    #[cfg(any(feature = "http", feature = "tls"))]
+    #[cfg(any(feature = "http", feature = "tls", feature = "zmq"))]
     fn write_some(&self, bytes: &[u8]) -> io::Result<usize>;
     /// Ends the reading from another thread.
     fn close(&self);
@@ -48,7 +48,7 @@ macro_rules! stream {
                 stream.read(buffer)
             }
 
-            #[cfg(any(feature = "http", feature = "tls"))]
+            #[cfg(any(feature = "http", feature = "tls", feature = "zmq"))]
             fn write_some(&self, bytes: &[u8]) -> io::Result<usize> {
                 let mut stream = self;
                 io::Write::write(&mut stream, bytes)
@@ -106,7 +106,7 @@ impl Read for Plain {
     }
 }
 
-#[cfg(any(feature = "http", feature = "tls"))]
+#[cfg(any(feature = "http", feature = "tls", feature = "zmq"))]
 impl io::Write for Plain {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.stream.write_some(bytes)

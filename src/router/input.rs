@@ -28,6 +28,8 @@ use super::http;
 use super::stop::Stop;
 #[cfg(feature = "tls")]
 use super::tls;
+#[cfg(feature = "zmq")]
+use super::zmq;
 use super::{lock, spawn, RouterError};
 
 /// What one read of a connection takes at most.
@@ -55,6 +57,8 @@ enum Socket {
     Tcp(TcpListener),
     #[cfg(feature = "http")]
     Http(TcpListener),
+    #[cfg(feature = "zmq")]
+    Zmq(TcpListener, Option<TcpListener>),
     #[cfg(unix)]
     Unix(UnixListener, SocketFile),
     #[cfg(unix)]
@@ -100,6 +104,14 @@ fn open(input: &Input) -> io::Result<(Socket, String)> {
         Address::Http(address) => {
             let (listener, address) = listen(address)?;
             Ok((Socket::Http(listener), format!("{}://{address}", input.scheme("http", "https"))))
+        }
+        #[cfg(feature = "zmq")]
+        Address::Zmq { messages, handshake } => {
+            let (listener, address) = listen(messages)?;
+            let url = format!("zmq+tcp://{address}");
+            let Some(handshake) = handshake else { return Ok((Socket::Zmq(listener, None), url)) };
+            let (handshakes, address) = listen(handshake)?;
+            Ok((Socket::Zmq(listener, Some(handshakes)), format!("{url}?handshake={address}")))
         }
         #[cfg(unix)]
         Address::Unix(path) => {
@@ -193,6 +205,8 @@ impl Bound {
             connections: Arc::clone(connections),
             stop: Arc::clone(&stop),
             input: input.clone(),
+            #[cfg(feature = "zmq")]
+            side: zmq::Side::Messages,
             #[cfg(feature = "tls")]
             tls: self.tls,
         };
@@ -203,6 +217,18 @@ impl Bound {
             Socket::Tcp(listener) => spawn("metlog-tcp", move || server.accept(&listener, &intake)),
             #[cfg(feature = "http")]
             Socket::Http(listener) => spawn("metlog-http", move || server.accept(&listener, &intake)),
+            #[cfg(feature = "zmq")]
+            Socket::Zmq(listener, None) => spawn("metlog-zmq", move || server.accept(&listener, &intake)),
+            #[cfg(feature = "zmq")]
+            Socket::Zmq(listener, Some(handshakes)) => {
+                let answering = server.for_handshakes();
+                let questions = intake.another();
+                let answers = spawn("metlog-zmq-hs", move || answering.accept(&handshakes, &questions))?;
+                spawn("metlog-zmq", move || {
+                    server.accept(&listener, &intake);
+                    let _ = answers.join();
+                })
+            }
             #[cfg(unix)]
             Socket::Unix(listener, file) => spawn("metlog-unix", move || {
                 let _remove_at_end = file;
@@ -268,11 +294,26 @@ struct Server {
     connections: Arc<Connections>,
     stop: Arc<Stop>,
     input: Input,
+    #[cfg(feature = "zmq")]
+    side: zmq::Side,
     #[cfg(feature = "tls")]
     tls: Option<tls::Identity>,
 }
 
 impl Server {
+    /// The same for the other socket of a ZeroMQ input.
+    #[cfg(feature = "zmq")]
+    fn for_handshakes(&self) -> Server {
+        Server {
+            connections: Arc::clone(&self.connections),
+            stop: Arc::clone(&self.stop),
+            input: self.input.clone(),
+            side: zmq::Side::Handshake,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
     /// Accepts until it is told to stop, and then who is still waiting to be accepted.
     fn accept(&self, listener: &impl Listener, intake: &Intake) {
         while !self.stop.is_overdue() {
@@ -318,10 +359,16 @@ impl Server {
         let (stop, input) = (Arc::clone(&self.stop), self.input.clone());
         #[cfg(feature = "tls")]
         let tls = self.tls.clone();
+        #[cfg(feature = "zmq")]
+        let side = self.side;
         spawn("metlog-client", move || {
             // Dropped after the reading has ended and everything was handed over.
             let _leave_at_end = entry;
             let mut plain = Plain::over(stream);
+            #[cfg(feature = "zmq")]
+            if matches!(input.address, Address::Zmq { .. }) {
+                return zmq::serve(&mut plain, intake, &stop, side, input.max_message_bytes);
+            }
             #[cfg(feature = "tls")]
             if let Some(tls) = tls {
                 return match tls.accept(plain) {

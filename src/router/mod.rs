@@ -45,6 +45,8 @@ mod output;
 mod stop;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "zmq")]
+mod zmq;
 
 use std::fmt;
 use std::io;

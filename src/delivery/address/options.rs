@@ -101,6 +101,35 @@ impl Default for HttpOptions {
     }
 }
 
+/// How a ZeroMQ receiver is spoken to; see [`Address`](crate::Address).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct ZmqOptions {
+    /// `handshake`: host and port of a REP socket that must answer before anything is sent. Default: none.
+    pub handshake: Option<(String, u16)>,
+    /// `handshake-timeout`: how long it may take to answer. Default: 200 ms.
+    pub handshake_timeout: Duration,
+    /// `livecheck`: how often it is asked again. Default: 10 s.
+    pub livecheck: Duration,
+    /// `spill`: whether what cannot be sent now is written to stderr instead, and lost. Default: it waits.
+    pub spill: bool,
+    /// `hwm`: how many messages may be written that the receiver has not acknowledged. Default: as many as 4 MiB hold.
+    pub hwm: Option<usize>,
+}
+
+impl Default for ZmqOptions {
+    /// What metlog-py's `ZmqHandshakePubSender` takes, without its handshake.
+    fn default() -> Self {
+        ZmqOptions {
+            handshake: None,
+            handshake_timeout: Duration::from_millis(200),
+            livecheck: Duration::from_secs(10),
+            spill: false,
+            hwm: None,
+        }
+    }
+}
+
 /// Options that are still to be asked for.
 pub(super) struct Options<'a>(Vec<(&'a str, &'a str)>);
 
@@ -197,6 +226,30 @@ impl<'a> Options<'a> {
     pub(super) fn rest(&self) -> Option<String> {
         let options: Vec<_> = self.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
         (!options.is_empty()).then(|| options.join("&"))
+    }
+
+    pub(super) fn zmq(&mut self) -> Parsed<ZmqOptions> {
+        let default = ZmqOptions::default();
+        let handshake = self.take("handshake").map(|place| super::authority_of(place, 0)).transpose()?;
+        if handshake.as_ref().is_some_and(|(_, port)| *port == 0) {
+            return Err(String::from("handshake: the port is missing"));
+        }
+        let (timeout, livecheck) =
+            (self.number("handshake-timeout", 1..=60_000)?, self.number("livecheck", 1..=3600)?);
+        if handshake.is_none() && (timeout.is_some() || livecheck.is_some()) {
+            return Err(String::from("handshake-timeout and livecheck stand with handshake only"));
+        }
+        Ok(ZmqOptions {
+            handshake,
+            handshake_timeout: timeout.map_or(default.handshake_timeout, Duration::from_millis),
+            livecheck: livecheck.map_or(default.livecheck, Duration::from_secs),
+            spill: match self.take("spill") {
+                None => default.spill,
+                Some("stderr") => true,
+                Some(other) => return Err(format!("spill={other:?}, where stderr is accepted")),
+            },
+            hwm: self.number("hwm", 1..=1 << 30)?.map(|messages| messages as usize),
+        })
     }
 
     fn yes_or_no(&mut self, name: &str) -> Parsed<Option<bool>> {
@@ -321,6 +374,27 @@ impl<'a, 'b> Written<'a, 'b> {
         self.file("ca", tls.ca.as_ref())?;
         self.file("cert", tls.cert.as_ref())?;
         self.file("key", tls.key.as_ref())
+    }
+
+    /// What is not the default.
+    pub(super) fn zmq(&mut self, options: &ZmqOptions) -> fmt::Result {
+        let default = ZmqOptions::default();
+        if let Some((host, port)) = &options.handshake {
+            match host.contains(':') {
+                true => self.option("handshake", format_args!("[{host}]:{port}"))?,
+                false => self.option("handshake", format_args!("{host}:{port}"))?,
+            }
+        }
+        if options.handshake_timeout != default.handshake_timeout {
+            self.option("handshake-timeout", options.handshake_timeout.as_millis())?;
+        }
+        if options.livecheck != default.livecheck {
+            self.option("livecheck", options.livecheck.as_secs())?;
+        }
+        if options.spill {
+            self.option("spill", "stderr")?;
+        }
+        options.hwm.map_or(Ok(()), |messages| self.option("hwm", messages))
     }
 
     /// What is not the default. A header is never written, only where it comes from.

@@ -28,6 +28,8 @@ mod udp;
 mod unconfirmed;
 #[cfg(unix)]
 mod unix;
+#[cfg(feature = "zmq")]
+mod zmq;
 
 use std::io;
 use std::time::Instant;
@@ -126,6 +128,10 @@ impl Address {
             // Nobody can name one without its feature: no text is read as one, and nobody else can build one.
             #[cfg(not(feature = "tls"))]
             Address::Tls { .. } => return Ok(None),
+            #[cfg(feature = "zmq")]
+            Address::Zmq { host, port, options } => Box::new(zmq::Zmq::to(host, *port, options)),
+            #[cfg(not(feature = "zmq"))]
+            Address::Zmq { .. } => return Ok(None),
             #[cfg(feature = "heka")]
             Address::Heka { over, .. } => return over.open_for_heka(limits),
             #[cfg(not(feature = "heka"))]

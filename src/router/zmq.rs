@@ -120,20 +120,19 @@ impl Peer {
 
     fn events(&mut self, intake: &mut Intake) -> Result<(), End> {
         while let Some(event) = self.codec.poll_event() {
-            match (event, self.side) {
-                (Event::HandshakeSucceeded { .. }, Side::Messages) => {
-                    // Everything.
-                    self.codec.send_command(&Command::Subscribe(Bytes::new())).map_err(end)?;
-                }
-                (Event::Message(message), Side::Messages) => {
-                    message.iter().for_each(|part| self.part(&part, intake));
-                }
-                (Event::Message(_), Side::Handshake) => {
+            if matches!((event, self.side), (Event::HandshakeSucceeded { .. }, Side::Messages)) {
+                // Everything.
+                self.codec.send_command(&Command::Subscribe(Bytes::new())).map_err(end)?;
+            }
+        }
+        while let Some(message) = self.codec.poll_message() {
+            match self.side {
+                Side::Messages => message.iter().for_each(|part| self.part(&part, intake)),
+                Side::Handshake => {
                     // As a REP socket answers: the empty part in front, and an empty answer.
                     let answer = Message::multipart([Bytes::new(), Bytes::new()]);
                     self.codec.send_message(&answer).map_err(end)?;
                 }
-                _ => {}
             }
         }
         Ok(())

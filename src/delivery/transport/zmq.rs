@@ -115,8 +115,8 @@ struct Check {
     receiver: Connector,
     timeout: Duration,
     every: Duration,
-    /// When it was last asked, and whether there was an answer.
-    last: Option<(Instant, bool)>,
+    /// When it was last asked, and why there was no answer, if there was none.
+    last: Option<(Instant, Result<(), String>)>,
     /// A question that a deadline came before the answer of.
     asked: Option<Asked>,
 }
@@ -131,10 +131,10 @@ struct Asked {
 
 impl Check {
     fn is_answered(&mut self, deadline: Instant) -> io::Result<()> {
-        match self.last {
-            Some((at, true)) if at.elapsed() < self.every => return Ok(()),
-            Some((at, false)) if at.elapsed() < FAILED_FOR.min(self.every) => {
-                return Err(no_answer("there was none a moment ago"));
+        match &self.last {
+            Some((at, Ok(()))) if at.elapsed() < self.every => return Ok(()),
+            Some((at, Err(problem))) if at.elapsed() < FAILED_FOR.min(self.every) => {
+                return Err(no_answer(problem));
             }
             _ => {}
         }
@@ -143,7 +143,8 @@ impl Check {
         if answer.as_ref().is_err_and(socket::is_deadline) {
             return answer;
         }
-        self.last = Some((Instant::now(), answer.is_ok()));
+        let answer = answer.map_err(|error| error.to_string());
+        self.last = Some((Instant::now(), answer.clone()));
         answer.map_err(no_answer)
     }
 
@@ -256,13 +257,18 @@ impl Peer {
     fn until(&mut self, deadline: Instant, is_it: impl Fn(&Event) -> bool) -> io::Result<()> {
         loop {
             self.push(deadline)?;
-            while let Some(event) = self.codec.poll_event() {
+            while let Some(event) = self.heard() {
                 if is_it(&event) {
                     return self.push(deadline);
                 }
             }
             self.pull(deadline)?;
         }
+    }
+
+    /// Messages have a queue of their own.
+    fn heard(&mut self) -> Option<Event> {
+        self.codec.poll_event().or_else(|| self.codec.poll_message().map(Event::Message))
     }
 
     fn push(&mut self, deadline: Instant) -> io::Result<()> {

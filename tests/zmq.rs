@@ -117,6 +117,19 @@ fn nothing_is_written_before_there_is_a_subscription_so_a_late_receiver_gets_all
 }
 
 #[test]
+fn a_receiver_that_speaks_and_subscribes_late_gets_what_was_made_before() {
+    let directory = Directory::new();
+    let path = directory.file("received");
+    let (mut peer, address, _) = Peer::receiver(&path, &["", "", "late"]);
+    let guard = built(builder(&address));
+    send_all(&guard.client(), 1, 1_000);
+    assert_eq!(guard.flush(Duration::from_millis(500)).pending, 1_000);
+    peer.process.stdin.as_mut().expect("piped").write_all(b"subscribe\n").expect("said");
+    assert_eq!(guard.flush(LONG).pending, 0);
+    got(&path, 1_000).assert_complete(1, 1_000);
+}
+
+#[test]
 fn a_receiver_that_accepts_and_never_subscribes_gets_nothing_and_nothing_is_lost() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
     let address = format!("zmq+tcp://{}", listener.local_addr().expect("bound"));

@@ -262,6 +262,22 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&seen), numbers);
     }
 
+    #[cfg(feature = "zmq")]
+    #[test]
+    fn a_window_ends_in_front_of_the_first_frame_that_is_one_too_many() {
+        let mut batch = of(&["one", "two", "three"]);
+        assert_eq!(batch.unwritten_within(2), b"onetwo");
+        assert_eq!(batch.unwritten_within(3), b"onetwothree");
+        assert_eq!(batch.unwritten_within(usize::MAX), b"onetwothree");
+        batch.wrote(4);
+        assert_eq!(batch.unwritten_within(1), b"");
+        assert_eq!(batch.unwritten_within(2), b"wo");
+        batch.confirm_all_but(1);
+        assert_eq!(batch.unwritten_within(1), b"wo");
+        batch.wrote(2);
+        assert_eq!((batch.unwritten_within(1), batch.unwritten_within(2)), (&b""[..], &b"three"[..]));
+    }
+
     #[test]
     fn batches_appended_are_one_with_nothing_settled_in_it() {
         let (mut batch, mut other) = (of(&["settled", "one"]), of(&["this is settled too", "two", "three"]));

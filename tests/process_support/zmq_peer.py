@@ -1,7 +1,7 @@
 """What metlog-py and its routers do over ZeroMQ, with pyzmq and nothing of the crate.
 
-receive PATH [PORT [HANDSHAKE_PORT]]
-    A SUB socket that binds and subscribes to everything, and a REP socket that answers every question. Appends each
+receive PATH [PORT [HANDSHAKE_PORT [late]]]
+    A SUB socket that binds and subscribes to everything (late: when a line comes in), and a REP socket that answers every question. Appends each
     message to PATH, as a line; one of several parts as the line "PARTS". Prints both ports. Ends with its standard input.
 send ADDRESS HANDSHAKE COUNT TIMEOUT
     As `ZmqHandshakePubSender`: a REQ socket asks HANDSHAKE, and waits TIMEOUT milliseconds for any answer; without one
@@ -33,9 +33,10 @@ def bound(kind, port):
             time.sleep(0.01)
 
 
-def receive(path, port=None, handshake_port=None):
+def receive(path, port=None, handshake_port=None, late=None):
     messages, port = bound(zmq.SUB, port)
-    messages.setsockopt(zmq.SUBSCRIBE, b"")
+    if not late:
+        messages.setsockopt(zmq.SUBSCRIBE, b"")
     questions, handshake_port = bound(zmq.REP, handshake_port)
     print(port, handshake_port, flush=True)
     poller = zmq.Poller()
@@ -50,6 +51,8 @@ def receive(path, port=None, handshake_port=None):
                 elif readable is questions:
                     questions.recv()
                     questions.send(b"")
+                elif sys.stdin.readline():
+                    messages.setsockopt(zmq.SUBSCRIBE, b"")
                 else:
                     return
 

@@ -381,6 +381,23 @@ mod tests {
         assert!(reader.join().unwrap() == again);
     }
 
+    #[cfg(feature = "zmq")]
+    #[test]
+    fn no_more_messages_are_written_than_the_window_holds_until_some_are_confirmed() {
+        let directory = Directory::new();
+        let path = directory.file("router");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut transport = Unix::at(&path, Framing::Newline).with_window(2);
+        let mut batch = batch_of(Framing::Newline, &["one", "two", "three", "four", "five"]);
+        let error = transport.send(&mut batch, at_once()).unwrap_err();
+        assert!(socket::is_deadline(&error), "slow, and not down: {error}");
+        assert_eq!((batch.len(), batch.unconfirmed()), (5, 2));
+        let reader = reading(listener.accept().unwrap().0);
+        deliver(&mut transport, &mut batch);
+        transport.close(soon()).unwrap();
+        assert_eq!(reader.join().unwrap(), b"one\ntwo\nthree\nfour\nfive\n");
+    }
+
     #[test]
     fn what_a_broken_connection_held_unread_is_sent_again_over_a_unix_socket() {
         let directory = Directory::new();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use process_support::oracle::{assert_accounted, assert_balanced, send, send_all, Got};
 use process_support::receiver::Receiver;
-use process_support::stalled::{Gate, NeverReads};
+use process_support::stalled::Gate;
 use process_support::{built, closed_port, eventually, fault_report, timed, LONG};
 use tracing_metlog::{LossReason, WhenFull};
 
@@ -57,50 +57,6 @@ fn a_udp_router_that_is_down_at_the_start_gets_everything_later() {
     assert_accounted(&stats, &got, 1, 100);
     let promise = "what the host refuses (ICMP) is sent again";
     fault_report::record_stats("router down at the start (UDP, same host)", promise, &stats, 0);
-}
-
-/// How long the slowest of `calls` calls took, by the calling thread's clock.
-fn slowest_call(calls: u64, mut call: impl FnMut(u64)) -> Duration {
-    (0..calls).map(|n| timed(|| call(n)).0).max().unwrap_or_default()
-}
-
-#[test]
-fn a_reader_that_stalls_costs_no_call_any_time_under_every_policy_that_drops_and_a_flush_its_deadline() {
-    for when_full in [WhenFull::DropNewest, WhenFull::DropOldest] {
-        let router = NeverReads::start();
-        let builder = tracing_metlog::builder().router(&router.address).when_full(when_full).queue_bytes(1);
-        let guard = built(builder.flush_timeout(Duration::from_millis(100)));
-        let client = guard.client();
-        let mut sent = 0;
-        let mut calls = |least_lost: u64| {
-            let begun = Instant::now();
-            let mut slowest = Duration::ZERO;
-            while guard.stats().lost.count(LossReason::QueueFull) < least_lost {
-                slowest = slowest.max(slowest_call(500, |n| send(&client, 0, sent + n)));
-                sent += 500;
-                assert!(begun.elapsed() < LONG, "it never fills");
-            }
-            slowest
-        };
-        calls(1);
-        let slowest = calls(20_000);
-        // A scheduler on a busy machine may take a thread away for a while; a wait for the router would be for ever.
-        assert!(slowest < Duration::from_secs(2), "{when_full:?}: {slowest:?}");
-        let (took, flushed) = timed(|| guard.flush(Duration::from_secs(1)));
-        assert!(took < Duration::from_millis(1_500), "{took:?}");
-        assert!(flushed.pending > 0 && flushed.unconfirmed <= flushed.pending, "{flushed:?}");
-        let stats = guard.finish();
-        assert_balanced(&stats);
-        assert_eq!((stats.emitted >= sent, stats.pending), (true, 0), "{stats}");
-        let fault = format!("reader stalls until 20,000 are lost, {when_full:?}");
-        let promise =
-            format!("no call waits (slowest {:.1} ms), flush(1 s) in {} ms", ms(slowest), took.as_millis());
-        fault_report::record_stats(&fault, &promise, &stats, 0);
-    }
-}
-
-fn ms(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
 }
 
 #[test]
@@ -224,11 +180,11 @@ fn a_name_that_nobody_knows_keeps_deadlines() {
     let guard = built(tracing_metlog::builder().router("tcp://router.invalid").flush_timeout(LONG / 20));
     send(&guard.client(), 0, 0);
     let (took, flushed) = timed(|| guard.flush(Duration::from_secs(1)));
-    assert!(took < Duration::from_millis(1_500), "{took:?}");
+    assert!(took < Duration::from_millis(1_100), "{took:?}");
     assert_eq!(flushed.pending, 1);
     let (took, stats) = timed(move || guard.finish());
     assert!(took < Duration::from_secs(10), "{took:?}");
     assert_balanced(&stats);
     assert_eq!(stats.lost.count(LossReason::Unreachable), 1, "{stats}");
-    fault_report::record_stats("a name that does not resolve", "flush(1 s) within 1.5 s", &stats, 0);
+    fault_report::record_stats("a name that does not resolve", "flush(1 s) within 1.1 s", &stats, 0);
 }

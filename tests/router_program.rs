@@ -218,3 +218,20 @@ fn an_address_in_use_ends_it_with_a_message_and_code_1() {
     assert_eq!(output.status.code(), Some(1));
     assert!(error.starts_with(&format!("metlog-router: cannot listen on {url}: ")), "{error}");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn it_takes_as_many_file_descriptors_as_the_system_lets_it_have() {
+    let mut shell = Command::new("sh");
+    shell.args([
+        "-c",
+        "ulimit -S -n 64 && ulimit -H -n 500 && exec \"$0\" \"$@\"",
+        env!("CARGO_BIN_EXE_metlog-router"),
+    ]);
+    shell.args(["--listen", "udp://127.0.0.1:0"]);
+    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let program = Program::of(shell);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", program.child.id())).expect("readable");
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).expect("listed");
+    assert_eq!(files.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["500", "500"]);
+}

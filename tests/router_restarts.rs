@@ -4,7 +4,7 @@
 //! A message is confirmed when the router's kernel has acknowledged it (TCP) or the router has read it (Unix socket). A
 //! router that is killed takes with it what it had read and not yet written, and over TCP what its kernel had for it.
 //! Nobody at the sender can know of that; everything else must be in the router's file.
-#![cfg(all(unix, feature = "tracing", feature = "router"))]
+#![cfg(all(target_os = "linux", feature = "tracing", feature = "router"))]
 
 mod process_support;
 
@@ -13,10 +13,17 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use process_support::oracle::{assert_balanced, send, Got};
+#[cfg(feature = "tls")]
+use process_support::size::sized;
 use process_support::{closed_port, eventually, fault_report, lines_of, Directory, LONG};
 use tracing_metlog::WhenFull;
 
 const RESTARTS: u64 = 50;
+/// Those of a router whose every connection begins with a handshake, in every run.
+#[cfg(feature = "tls")]
+fn encrypted_restarts() -> u64 {
+    sized(15, RESTARTS)
+}
 /// Messages made while each router lives, and delivered before it is killed in the middle of the next ones.
 const EACH: u64 = 400;
 
@@ -66,15 +73,32 @@ fn whole_lines(file: &Path) -> (Vec<String>, u64) {
     (whole, damaged)
 }
 
-/// Kills and restarts while messages flow, and says what came of it.
-fn killed_again_and_again(name: &str, address: &str, promise: &str) {
+/// What a router that was killed may have taken along.
+#[derive(PartialEq)]
+enum InHand {
+    /// What it had confirmed and not written.
+    Some,
+    /// It confirms what it has written.
+    Nothing,
+}
+
+/// Kills and restarts a router while messages flow, and says what came of it. It listens at `address`; the generator
+/// sends to that, with `options`.
+fn killed_again_and_again(
+    name: &str,
+    restarts: u64,
+    (address, options): (&str, &str),
+    in_hand: InHand,
+    promise: &str,
+) {
     let directory = Directory::new();
     let file = directory.file("messages.jsonl");
-    let builder = tracing_metlog::builder().router(address).when_full(WhenFull::Block).flush_timeout(LONG);
+    let router = format!("{}{options}", address.split('?').next().expect("an address"));
+    let builder = tracing_metlog::builder().router(router).when_full(WhenFull::Block).flush_timeout(LONG);
     let (client, guard) = builder.message_ids(true).build_client().expect("builds");
     let mut router = Router::start(address, &file);
     let mut sent = 0;
-    for _ in 0..RESTARTS {
+    for _ in 0..restarts {
         // Some of these are on their way when the router dies: the middle of a stream, not its end.
         let before = guard.stats().delivered;
         (0..EACH).for_each(|n| send(&client, 0, sent + n));
@@ -99,14 +123,15 @@ fn killed_again_and_again(name: &str, address: &str, promise: &str) {
     let got = Got::read(&lines);
     let missing = got.missing(1, sent).count() as u64;
     let duplicates = got.count() - got.ids.len() as u64;
-    assert!(damaged <= RESTARTS, "a killed router leaves at most one half line");
+    assert!(damaged <= restarts, "a killed router leaves at most one half line");
     // What a router that is killed can have in hand, and a bound that a real loss would break: most of what was sent
     // was confirmed while the router lived, and has to be there.
-    assert!(missing <= sent * 3 / 4, "{missing} of {sent} are missing");
-    let per_restart = missing as f64 / RESTARTS as f64;
+    let most_missing = if in_hand == InHand::Nothing { 0 } else { sent * 3 / 4 };
+    assert!(missing <= most_missing, "{missing} of {sent} are missing");
+    let [lost, again] = [missing, duplicates].map(|count| count as f64 / restarts as f64);
     fault_report::record(
-        &format!("router killed (-9) and restarted {RESTARTS} times in the middle of a stream, {name}"),
-        &format!("{promise} ({per_restart:.1} for each kill here)"),
+        &format!("router killed (-9) and restarted {restarts} times in the middle of a stream, {name}"),
+        &format!("{promise} (for each kill {lost:.1} lost, {again:.1} twice)"),
         sent,
         got.ids.len() as u64,
         &[("in the killed router", missing)],
@@ -119,7 +144,7 @@ fn a_tcp_router_that_is_killed_again_and_again_costs_no_more_than_it_and_its_ker
     let address = format!("tcp://127.0.0.1:{}", closed_port());
     let promise =
         "0 lost on the way; lost with the router what its kernel had acknowledged and it had not written";
-    killed_again_and_again("TCP", &address, promise);
+    killed_again_and_again("TCP", RESTARTS, (&address, ""), InHand::Some, promise);
 }
 
 #[test]
@@ -127,7 +152,38 @@ fn a_unix_router_that_is_killed_again_and_again_costs_no_more_than_it_had_in_han
     let directory = Directory::new();
     let address = format!("unix://{}", directory.file("router").display());
     let promise = "0 lost on the way; lost with the router what it had read and not written";
-    killed_again_and_again("Unix socket", &address, promise);
+    killed_again_and_again("Unix socket", RESTARTS, (&address, ""), InHand::Some, promise);
+}
+
+/// Where a router with a certificate for `localhost` listens, and how it is trusted.
+#[cfg(feature = "tls")]
+fn encrypted(scheme: &str, directory: &Directory) -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("made");
+    let [certificate, key] = ["cert", "key"].map(|name| directory.file(name));
+    std::fs::write(&certificate, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    let [certificate, key] = [certificate, key].map(|path| path.display().to_string());
+    let address = format!("{scheme}://localhost:{}", closed_port());
+    (format!("{address}?cert={certificate}&key={key}"), format!("?ca={certificate}"))
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_tls_router_that_is_killed_again_and_again_costs_no_more_than_it_and_its_kernel_had_in_hand() {
+    let directory = Directory::new();
+    let (address, options) = encrypted("tls", &directory);
+    let promise =
+        "0 lost on the way; lost with the router what its kernel had acknowledged and it had not written";
+    killed_again_and_again("TLS", encrypted_restarts(), (&address, &options), InHand::Some, promise);
+}
+
+#[cfg(all(feature = "tls", feature = "http"))]
+#[test]
+fn an_https_router_that_is_killed_again_and_again_costs_no_message() {
+    let directory = Directory::new();
+    let (address, options) = encrypted("https", &directory);
+    let promise = "0 lost; what was written and not answered comes twice";
+    killed_again_and_again("HTTPS", encrypted_restarts(), (&address, &options), InHand::Nothing, promise);
 }
 
 /// A receiver with nothing in hand: what it has read is in its memory, which is this test's. So nothing at all is lost

@@ -1,5 +1,5 @@
 //! Faults of routers, disks and processes, against a program with a spool: each with ids, a figure and the account.
-#![cfg(all(unix, feature = "spool", feature = "tracing"))]
+#![cfg(all(target_os = "linux", feature = "spool", feature = "tracing"))]
 
 mod process_support;
 
@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use process_support::child;
 use process_support::fault_report::{record, record_stats};
-use process_support::oracle::{send, Got};
+use process_support::oracle::send;
 use process_support::receiver::Receiver;
+use process_support::size::{left_out, sized};
+use process_support::tally::Tally;
 use process_support::{built, closed_port, eventually, lines_of, AtEnd, Directory, LONG};
 use tracing_metlog::{Builder, Guard, Stats};
 
@@ -33,18 +35,12 @@ fn send_for(guard: &Guard, from: u64, time: Duration) -> u64 {
     n
 }
 
-/// What came more often than once, from several receivers.
-fn duplicates(lines: &[String]) -> u64 {
-    let got = Got::read(lines);
-    got.ids.values().map(|&times| u64::from(times) - 1).sum()
-}
-
+/// All came, and nothing else; how many came again, from several receivers.
 #[track_caller]
-fn assert_all_came(lines: &[String], count: u64) {
-    let got = Got::read(lines);
-    let missing: Vec<_> = got.missing(1, count).take(5).collect();
-    assert!(missing.is_empty(), "{} of {count} came; missing {missing:?}, ..", got.ids.len());
-    assert!(got.ids.keys().all(|&(t, n)| t == 0 && n < count), "only what was sent");
+fn assert_all_came(lines: &[String], count: u64) -> u64 {
+    let tally = Tally::of(lines, (1, count));
+    tally.assert_all();
+    tally.duplicates
 }
 
 #[track_caller]
@@ -68,13 +64,14 @@ fn an_outage_under_ten_thousand_a_second_and_a_second_one_while_replaying_lose_n
     let mut n = send_for(&guard, 0, Duration::from_millis(500));
     first.wait_for(1);
     lines.extend(first.close());
-    n = send_for(&guard, n, Duration::from_secs(4));
+    let outages = sized([4, 3], [60, 20]).map(Duration::from_secs);
+    n = send_for(&guard, n, outages[0]);
     assert!(guard.stats().spooled > 20_000, "{}", guard.stats());
     // Back, and gone again in the middle of what it is sent from disk.
     let second = listen();
     second.wait_for(5_000);
     lines.extend(second.close());
-    n = send_for(&guard, n, Duration::from_secs(3));
+    n = send_for(&guard, n, outages[1]);
     let third = listen();
     n = send_for(&guard, n, Duration::from_millis(500));
     eventually("all is delivered", || guard.stats().spooled + guard.stats().pending == 0);
@@ -82,11 +79,14 @@ fn an_outage_under_ten_thousand_a_second_and_a_second_one_while_replaying_lose_n
     assert_balanced(&stats);
     assert_eq!((stats.lost.total(), stats.spooled, stats.pending), (0, 0, 0), "{stats}");
     lines.extend(third.close_at_end());
-    assert_all_came(&lines, n);
-    let repeated = duplicates(&lines);
+    let repeated = assert_all_came(&lines, n);
     assert!(repeated < 20_000, "{repeated} of {n} came twice");
     record_stats(
-        "router down for 4 s and 3 s under 10,000 messages/s, the second time while the spool is sent",
+        &format!(
+            "router down for {} s and {} s under 10,000 messages/s, the second time while the spool is sent",
+            outages[0].as_secs(),
+            outages[1].as_secs()
+        ),
         "nothing lost",
         &stats,
         repeated,
@@ -127,14 +127,14 @@ fn what_was_flushed_into_the_spool_survives_a_kill_and_is_delivered_by_the_next_
     assert_balanced(&stats);
     assert_eq!((stats.inherited, stats.lost.total()), (5_000, 0), "{stats}");
     let lines = receiver.close_at_end();
-    assert_all_came(&lines, 5_000);
+    let repeated = assert_all_came(&lines, 5_000);
     record(
         "SIGKILL with a spool after a flush, the router down; the next start delivers",
         "nothing lost that was flushed",
         5_000,
         stats.delivered,
         &[],
-        duplicates(&lines),
+        repeated,
     );
 }
 
@@ -153,9 +153,7 @@ fn tmpfs(path: &Path, bytes: u64) -> Option<AtEnd<impl FnMut()>> {
 fn a_full_disk_leaves_messages_in_memory_says_so_and_is_used_again_when_there_is_room() {
     let directory = Directory::new();
     let disk = directory.file("disk");
-    let Some(_mounted) = tmpfs(&disk, 1 << 20) else {
-        return println!("not root: no tmpfs can be mounted, and the test with it is left out");
-    };
+    let Some(_mounted) = tmpfs(&disk, 1 << 20) else { return left_out("no tmpfs can be mounted") };
     let ballast = disk.join("ballast");
     std::fs::write(&ballast, vec![0; 900 << 10]).expect("fits");
     let port = closed_port();
@@ -175,12 +173,12 @@ fn a_full_disk_leaves_messages_in_memory_says_so_and_is_used_again_when_there_is
     assert_balanced(&stats);
     assert_eq!(stats.lost.total(), 0, "{stats}");
     let lines = receiver.close_at_end();
-    assert_all_came(&lines, n);
+    let repeated = assert_all_came(&lines, n);
     record_stats(
         "the spool's disk full for 2 s under 10,000 messages/s, then not",
         "nothing lost",
         &stats,
-        duplicates(&lines),
+        repeated,
     );
 }
 

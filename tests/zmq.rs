@@ -350,6 +350,6 @@ fn strangers_are_counted_cost_themselves_only_and_a_message_that_is_too_long_is_
     });
     drop(guard);
     let counters = router.shutdown(LONG);
-    assert!(counters.malformed[&MalformedReason::BadCount] >= 1, "{counters}");
+    assert!(counters.malformed[&MalformedReason::BadHeader] >= 1, "{counters}");
     assert_eq!(counters.received, 1, "{counters}");
 }

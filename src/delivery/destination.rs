@@ -18,6 +18,8 @@ use crate::stats::{DestinationCounters, LossReason};
 
 /// A transport is left alone with its batch for no longer than this at a time, so that calls are heard.
 const SLICE: Duration = Duration::from_millis(200);
+/// At the end of the program: what a transport gets at least, so that one that needs no time delivers after any deadline.
+const LEAST_SLICE: Duration = Duration::from_millis(10);
 /// A transport that calls itself slow and has settled nothing is asked again after this: one that does not wait itself
 /// must not keep a processor busy.
 const BREATH: Duration = Duration::from_millis(1);
@@ -80,6 +82,16 @@ impl Destination {
 
     /// Sends what there is to send, if it is time to, and asks what has arrived.
     pub(crate) fn attempt(&mut self) {
+        self.attempt_for(SLICE);
+    }
+
+    /// The same for no longer than until `deadline`, or a moment if that is over.
+    pub(crate) fn attempt_before(&mut self, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.attempt_for(left.clamp(LEAST_SLICE, SLICE));
+    }
+
+    fn attempt_for(&mut self, slice: Duration) {
         let Some(due) = self.due() else { return };
         let now = Instant::now();
         if now < due {
@@ -89,7 +101,7 @@ impl Destination {
         let before = self.batch.len();
         let (transport, batch) = (&mut self.transport, &mut self.batch);
         // A user's own transport may panic; it costs a pause, and the batch is tried again.
-        let sent = catch_unwind(AssertUnwindSafe(|| transport.send(batch, now + SLICE)))
+        let sent = catch_unwind(AssertUnwindSafe(|| transport.send(batch, now + slice)))
             .unwrap_or_else(|_| Err(io::Error::other("the transport panicked")));
         let has_moved = self.batch.len() < before;
         let is_written = !self.batch.has_unwritten();
@@ -237,6 +249,17 @@ impl Destination {
         }
         self.settle();
         self.counters.lose(LossReason::Unreachable, more);
+    }
+
+    /// Who sends here has failed: what is at hand is lost, and the account says why.
+    pub(crate) fn fail(&mut self) {
+        while !self.batch.is_empty() {
+            self.batch.lost(LossReason::WorkerFailed);
+        }
+        self.settle();
+        self.stuck_since = None;
+        self.counters.note_stuck(None);
+        self.counters.note(Some(String::from("the thread that sends there has failed twice")));
     }
 
     /// Says goodbye, so that what was sent is not lost on the way.

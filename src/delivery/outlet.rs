@@ -4,7 +4,6 @@
 //! In: encoded messages. Out: batches. Lost here: a message that cannot be cut to fit (`too_large`), and with
 //! several destinations the oldest batches of one that has fallen far behind the others (`lagging`).
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -13,13 +12,15 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
+mod runner;
+
+use self::runner::{Runner, Shared};
 use super::batch::Batch;
 use super::destination::Destination;
 use super::encode::limit;
 use super::framing::Framing;
 #[cfg(feature = "heka")]
 use super::heka;
-use crate::capture;
 use crate::queue::Latch;
 use crate::stats::{Counters, DestinationCounters, LossReason};
 
@@ -32,8 +33,6 @@ const FULL_BATCH_BYTES: usize = 256 * 1024;
 const OFFER_AGAIN: Duration = Duration::from_millis(20);
 /// At the end of the program, a destination that has refused for this long is given up.
 const PATIENCE_AT_CLOSE: Duration = Duration::from_millis(500);
-/// A thread that has nothing to do wakes up after this for nothing, which no one will notice.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// While closing, the longest pause between two attempts.
 const CLOSING_PAUSE: Duration = Duration::from_millis(50);
 
@@ -123,17 +122,9 @@ impl Outlet {
         let (nudge, nudged) = crossbeam_channel::bounded(1);
         let closing = Arc::new(OnceLock::new());
         let progress = Arc::new(Progress::default());
-        let runner = Runner {
-            destination,
-            loaded: 0,
-            in_hand: VecDeque::new(),
-            batches: waiting.clone(),
-            give_back,
-            nudged,
-            closing: Arc::clone(&closing),
-            progress: Arc::clone(&progress),
-            all: Arc::clone(all),
-        };
+        let shared =
+            Shared { closing: Arc::clone(&closing), progress: Arc::clone(&progress), all: Arc::clone(all) };
+        let runner = Runner::new(destination, (waiting.clone(), give_back, nudged), shared);
         thread::Builder::new().name(String::from("metlog-out")).spawn(move || runner.run())?;
         let way = Way::Apart(Apart {
             filling: Batch::default(),
@@ -417,7 +408,7 @@ impl Outlet {
 /// Sends the batch at hand until it is settled, the deadline is over or the destination is hopeless.
 fn drain(destination: &mut Destination, deadline: Instant) {
     while !destination.batch.is_empty() {
-        destination.attempt();
+        destination.attempt_before(deadline);
         if Instant::now() >= deadline || destination.failing_for() >= PATIENCE_AT_CLOSE {
             return;
         }
@@ -473,100 +464,5 @@ impl Apart {
         nothing_is_left
             && (mark <= through.load(Ordering::Acquire)
                 || mark <= self.taken_back.min(sending_after.load(Ordering::Acquire)))
-    }
-}
-
-/// What a destination's own thread does.
-struct Runner {
-    destination: Destination,
-    /// Messages that got into the destination's batch, ever.
-    loaded: u64,
-    /// The parcels in the destination's batch that are not settled yet, the oldest first.
-    in_hand: VecDeque<InHand>,
-    batches: Receiver<Parcel>,
-    give_back: Sender<Batch>,
-    nudged: Receiver<()>,
-    closing: Arc<OnceLock<Closing>>,
-    progress: Arc<Progress>,
-    all: Arc<Counters>,
-}
-
-/// A parcel that was loaded, and when it is settled: as soon as this much of what was loaded is.
-struct InHand {
-    loaded: u64,
-    before: u64,
-    through: u64,
-}
-
-impl Runner {
-    fn run(mut self) {
-        capture::thread::mark_as_own();
-        while self.closing.get().is_none() {
-            self.wait();
-            self.destination.attempt();
-            self.note_progress();
-        }
-        self.close();
-    }
-
-    /// Everything up to the last parcel that is settled is; what is sent now begins with the next one.
-    fn note_progress(&mut self) {
-        let settled = self.loaded - self.destination.batch.len() as u64;
-        let mut through = None;
-        while self.in_hand.front().is_some_and(|parcel| parcel.loaded <= settled) {
-            through = self.in_hand.pop_front().map(|parcel| parcel.through);
-        }
-        if let Some(through) = through {
-            let sending_after = self.in_hand.front().map_or(0, |parcel| parcel.before);
-            self.progress.sending_after.store(sending_after, Ordering::Release);
-            self.progress.through.store(through, Ordering::Release);
-        }
-    }
-
-    /// Until there is something to do: a batch to load, an attempt that is due, somebody who waits.
-    fn wait(&mut self) {
-        let nothing_fits = crossbeam_channel::never();
-        let batches = if self.destination.has_room() { &self.batches } else { &nothing_fits };
-        let pause = self.destination.due().map(|due| due.saturating_duration_since(Instant::now()));
-        crossbeam_channel::select! {
-            recv(batches) -> parcel => if let Ok(parcel) = parcel { self.load(parcel) },
-            recv(self.nudged) -> _ => self.destination.hurry(),
-            default(pause.unwrap_or(LONGEST_WAIT)) => {}
-        }
-    }
-
-    fn load(&mut self, parcel: Parcel) {
-        let Parcel { mut batch, before, through } = parcel;
-        self.loaded += batch.len() as u64;
-        self.destination.batch.append(&mut batch);
-        if self.in_hand.is_empty() {
-            self.progress.sending_after.store(before, Ordering::Release);
-        }
-        self.in_hand.push_back(InHand { loaded: self.loaded, before, through });
-        let _ = self.give_back.try_send(batch);
-    }
-
-    /// Nothing more comes after what waits here: all of it is one last batch.
-    fn close(mut self) {
-        let closing = Arc::clone(&self.closing);
-        let Some(Closing { deadline, last, keeps, left, done }) = closing.get() else { return };
-        while let Ok(parcel) = self.batches.try_recv() {
-            self.load(parcel);
-        }
-        if let Some(parcel) = last.lock().ok().and_then(|mut last| last.take()) {
-            self.load(parcel);
-        }
-        self.destination.hurry();
-        drain(&mut self.destination, *deadline);
-        let kept = if *keeps { self.destination.take_back() } else { Batch::default() };
-        self.note_progress();
-        if !self.all.keeps_what_is_left() {
-            self.destination.give_up(0);
-        }
-        self.destination.close(*deadline);
-        if let Ok(mut left) = left.lock() {
-            *left = Some(kept);
-        }
-        done.open();
     }
 }

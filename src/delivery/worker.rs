@@ -158,8 +158,21 @@ impl Worker {
         if !self.queue.outlives_the_process() {
             self.queue.counters.lose(LossReason::WorkerFailed, self.work.messages());
         }
+        self.end_outlets(now, 0);
+    }
+
+    /// Closes all destinations, at the same time where they have threads of their own; `more` messages will never get to
+    /// any. What they have not got is the spool's, if there is one.
+    fn end_outlets(&mut self, deadline: Instant, more: u64) {
+        let keeps = self.aside.is_there();
+        let closing: Vec<_> =
+            self.outlets.iter_mut().filter_map(|outlet| outlet.begin_close(deadline, keeps)).collect();
+        self.outlets.iter_mut().for_each(|outlet| outlet.finish_batch(deadline));
+        for done in closing {
+            done.wait(deadline + GRACE);
+        }
         self.aside.close(&mut self.outlets);
-        self.outlets.iter_mut().for_each(|outlet| outlet.close(now, 0));
+        self.outlets.iter_mut().for_each(|outlet| outlet.close(deadline, more));
     }
 
     /// Until it is told to close.
@@ -421,15 +434,7 @@ impl Worker {
             self.report_losses_now();
         }
         let left = self.give_up_queue();
-        let keeps = self.aside.is_there();
-        let closing: Vec<_> =
-            self.outlets.iter_mut().filter_map(|outlet| outlet.begin_close(deadline, keeps)).collect();
-        self.outlets.iter_mut().for_each(|outlet| outlet.finish_batch(deadline));
-        for done in closing {
-            done.wait(deadline + GRACE);
-        }
-        self.aside.close(&mut self.outlets);
-        self.outlets.iter_mut().for_each(|outlet| outlet.close(deadline, left));
+        self.end_outlets(deadline, left);
         self.leave_ring();
         // What was lost by the end itself can be told nowhere else.
         if let Some(report) = self.losses.next(&self.queue.counters) {
@@ -512,8 +517,11 @@ mod tests {
     use crate::{Guard, LossReason};
 
     /// A text in a message that a worker fails at, and how often it still does.
-    static FAILURES: [(&str, AtomicU32); 2] =
-        [("the worker fails once at this", AtomicU32::new(1)), ("and twice at this", AtomicU32::new(2))];
+    static FAILURES: [(&str, AtomicU32); 3] = [
+        ("the worker fails once at this", AtomicU32::new(1)),
+        ("and twice at this", AtomicU32::new(2)),
+        ("and at this, with several destinations", AtomicU32::new(2)),
+    ];
 
     pub(super) fn perhaps_fail(message: &[u8]) {
         for (text, left) in &FAILURES {
@@ -529,8 +537,11 @@ mod tests {
     /// Sends 100 messages, one of which the worker fails at, and some more.
     fn failing_at(text: &str) -> (Capture, Guard) {
         let capture = Capture::new();
-        let (client, guard) =
-            crate::builder().transport(capture.clone()).queue_bytes(1).build_client().unwrap();
+        failing_in(crate::builder().transport(capture.clone()), capture, text)
+    }
+
+    fn failing_in(builder: crate::Builder, capture: Capture, text: &str) -> (Capture, Guard) {
+        let (client, guard) = builder.queue_bytes(1).build_client().unwrap();
         for number in 0..100 {
             let payload = if number == 50 { String::from(text) } else { number.to_string() };
             client.message("oldstyle").payload(payload.as_str()).send();
@@ -563,5 +574,17 @@ mod tests {
         assert_eq!(stats.delivered, capture.len() as u64, "{stats}");
         assert_eq!(stats.delivered + failed + closed, 110, "{stats}");
         assert!(failed >= 50 && closed <= 10, "{stats}");
+    }
+
+    #[test]
+    fn a_worker_that_is_given_up_ends_the_threads_of_its_destinations_and_their_accounts_balance_too() {
+        let captures = [Capture::new(), Capture::new()];
+        let builder = crate::builder().transport(captures[0].clone()).transport(captures[1].clone());
+        let (_, guard) = failing_in(builder, captures[0].clone(), FAILURES[2].0);
+        let stats = guard.finish();
+        for (one, capture) in stats.destinations.iter().zip(&captures) {
+            assert_eq!((one.delivered, one.pending), (capture.len() as u64, 0), "{stats:?}");
+            assert_eq!(one.delivered + one.lost.total(), stats.emitted, "{stats:?}");
+        }
     }
 }

@@ -77,7 +77,7 @@ impl Router {
     }
 
     fn outputs(&self) -> impl Iterator<Item = &OutputState> {
-        self.dispatch.outputs.iter().map(|(_, queue)| &*queue.state)
+        self.dispatch.outputs.iter().map(|queue| &*queue.state)
     }
 
     /// How many messages outputs have not written so far and will not.

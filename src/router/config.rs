@@ -10,6 +10,7 @@ use std::time::Duration;
 
 #[cfg(feature = "heka")]
 use super::frames::HekaInput;
+use super::limits::{waitable, Limits};
 use super::matcher::Matcher;
 use super::output::Output;
 #[cfg(feature = "heka")]
@@ -174,6 +175,7 @@ pub struct Input {
     pub(super) max_message_bytes: usize,
     pub(super) max_connections: usize,
     pub(super) idle_deadline: Option<Duration>,
+    pub(super) limits: Limits,
 }
 
 /// Where an input listens.
@@ -277,6 +279,7 @@ impl Input {
             max_message_bytes,
             max_connections: CONNECTIONS,
             idle_deadline: None,
+            limits: Limits::default(),
         }
     }
 
@@ -284,8 +287,8 @@ impl Input {
     ///
     /// All connections together have room for 16 MiB of bodies, unpacked, from the moment a body has arrived until its
     /// messages are written, or for one of the longest body if that is more. A request that finds no room is answered
-    /// 503 with `Retry-After` and counted as `busy`. Bodies that are still arriving do not count, so that a slow client
-    /// takes no room from the others: up to `max_connections` of them are held, each up to this length.
+    /// 503 with `Retry-After` and counted as `busy`. Bodies that are still arriving do not count there, so that a slow client
+    /// takes no room from the others; they have [`max_unfinished_bytes`](Input::max_unfinished_bytes).
     #[cfg(feature = "http")]
     #[must_use]
     pub fn max_body_bytes(mut self, bytes: usize) -> Self {
@@ -332,19 +335,24 @@ impl Input {
         self
     }
 
-    /// Connections at the same time; more are closed at once and counted. Default: 1024, for HTTP 256, each of which
-    /// may hold a body.
+    /// Connections at the same time. Default: 1024, for HTTP 256; each costs a thread.
+    ///
+    /// When all places are taken, a newcomer gets that of the oldest connection that has never sent a whole message
+    /// ([`RefusedReason::GaveWay`](super::RefusedReason::GaveWay)): who connects and says nothing shuts nobody out. If all
+    /// have sent one, the newcomer is closed at once, after an answer 503 with `Retry-After` if it is an HTTP input
+    /// ([`RefusedReason::TooManyConnections`](super::RefusedReason::TooManyConnections)). Who has sent a message keeps its
+    /// place however long it is silent, up to [`idle_deadline`](Input::idle_deadline).
     #[must_use]
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections;
         self
     }
 
-    /// How long a connection may say nothing before it is closed. Default: for ever, for HTTP a minute.
+    /// How long a connection may say nothing before it is closed, and counted as `idle`. Default: for ever, for HTTP a
+    /// minute. Not for datagrams.
     #[must_use]
     pub fn idle_deadline(mut self, deadline: Duration) -> Self {
-        // The operating system takes zero for "for ever", which nobody who says zero means.
-        self.idle_deadline = Some(deadline.max(Duration::from_millis(1)));
+        self.idle_deadline = Some(waitable(deadline));
         self
     }
 }
@@ -354,11 +362,22 @@ impl Input {
 #[cfg_attr(docsrs, doc(cfg(feature = "heka")))]
 impl Input {
     /// Takes Heka's frames and nothing else: what comes before a frame is skipped and counted (`bad_header`), whatever it
-    /// is. Nothing for HTTP.
+    /// is. An HTTP or ZeroMQ input with this, a signer or a demand for signatures does not start.
     #[must_use]
     pub fn only_heka(mut self) -> Self {
         self.heka.is_only = true;
         self
+    }
+
+    /// Whether the protocol itself says where a message ends.
+    pub(super) fn has_framing(&self) -> bool {
+        match &self.address {
+            #[cfg(feature = "http")]
+            Address::Http(_) => true,
+            #[cfg(feature = "zmq")]
+            Address::Zmq { .. } => true,
+            _ => false,
+        }
     }
 
     /// Takes messages that this one has signed. One that says it is signed, by anybody who is not known here, is refused
@@ -454,13 +473,10 @@ impl FromStr for Input {
         let error = || RouterError::Config { value: text.to_owned(), accepted: Input::ACCEPTED };
         let (plain, options) = heka_options::take(text).ok_or_else(error)?;
         let input = Input::read(&plain).map_err(|_| error())?;
-        match &input.address {
-            #[cfg(feature = "http")]
-            Address::Http(_) if options.is_any() => Err(error()),
-            #[cfg(feature = "zmq")]
-            Address::Zmq { .. } if options.is_any() => Err(error()),
-            _ if !options.is_any() => Ok(input),
-            _ => options.apply(input).map_err(|problem| RouterError::Input {
+        match options.is_any() {
+            true if input.has_framing() => Err(error()),
+            false => Ok(input),
+            true => options.apply(input).map_err(|problem| RouterError::Input {
                 input: text.to_owned(),
                 source: io::Error::new(io::ErrorKind::InvalidInput, problem),
             }),

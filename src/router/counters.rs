@@ -9,9 +9,13 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use super::budget::Budget;
+use super::config::Input;
 use super::decode::DecodeError;
+use super::kernel_drops::KernelDrops;
 use super::lock;
 use super::output::console::Escaped;
+use super::refused::{Refused, RefusedReason};
 use crate::delivery::framing::FrameError;
 
 /// How many types are counted by name; a sender that invents types must not fill the memory.
@@ -47,7 +51,7 @@ pub enum MalformedReason {
     BadCount,
     /// The stream ended inside a message.
     Truncated,
-    /// Heka: no frame where one should begin.
+    /// Heka: no frame where one should begin. ZeroMQ: a connection on which no ZMTP 3 is spoken.
     BadHeader,
     /// Heka: a frame whose message is none.
     InvalidProtobuf,
@@ -123,7 +127,7 @@ impl From<FrameError> for MalformedReason {
             FrameError::TooLong => MalformedReason::TooLong,
             FrameError::BadCount => MalformedReason::BadCount,
             FrameError::Truncated => MalformedReason::Truncated,
-            #[cfg(feature = "heka")]
+            #[cfg(any(feature = "heka", feature = "zmq"))]
             FrameError::BadHeader => MalformedReason::BadHeader,
             #[cfg(feature = "heka")]
             FrameError::InvalidProtobuf => MalformedReason::InvalidProtobuf,
@@ -180,8 +184,18 @@ pub struct InputCounters {
     pub connections: u64,
     /// Connections open now.
     pub open: u64,
-    /// Connections turned away because there were too many, or no thread could be had.
+    /// Connections turned away or closed before their clients did, and datagrams not read, for any reason.
     pub refused: u64,
+    /// The same by reason; only reasons that occurred.
+    pub refused_for: BTreeMap<RefusedReason, u64>,
+    /// Connections closed because nothing came for as long as [`Input::idle_deadline`](super::Input::idle_deadline) says.
+    pub idle: u64,
+    /// UDP datagrams that the kernel has dropped because the receive buffer was full, as Linux tells in `/proc/net/udp`.
+    /// They were never read, and are in no other count. Elsewhere unknown, and 0. For Unix datagrams always 0: there the
+    /// sender waits instead.
+    pub kernel_dropped: u64,
+    /// What the kernel holds of datagrams for this input at most; 0 for connections, and where nobody can tell.
+    pub receive_buffer_bytes: u64,
     /// HTTP requests that were answered 503, because an output was full or slow or other bodies took all the room: their
     /// clients have them still.
     pub busy: u64,
@@ -238,15 +252,27 @@ impl fmt::Display for InputCounters {
         if !self.malformed.is_empty() {
             write!(formatter, ", malformed {}", Malformed(&self.malformed))?;
         }
+        write_nonzero(formatter, &[("connections", self.connections), ("open", self.open)])?;
+        if self.refused > 0 {
+            let reasons: Vec<String> =
+                self.refused_for.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+            write!(formatter, ", refused {} ({})", self.refused, reasons.join(", "))?;
+        }
         let rest = [
-            ("connections", self.connections),
-            ("open", self.open),
-            ("refused", self.refused),
+            ("idle", self.idle),
             ("busy", self.busy),
             ("bad requests", self.bad_requests),
             ("errors", self.errors),
         ];
-        write_nonzero(formatter, &rest)
+        write_nonzero(formatter, &rest)?;
+        if self.kernel_dropped > 0 {
+            let Self { kernel_dropped, receive_buffer_bytes, .. } = self;
+            write!(
+                formatter,
+                ", kernel dropped {kernel_dropped} (receive buffer {receive_buffer_bytes} bytes)"
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -293,18 +319,36 @@ pub(super) struct InputState {
     malformed: [AtomicU64; MalformedReason::ALL.len()],
     pub(super) connections: AtomicU64,
     pub(super) open: AtomicU64,
-    pub(super) refused: AtomicU64,
+    pub(super) refused: Refused,
+    pub(super) idle: AtomicU64,
     pub(super) busy: AtomicU64,
-    /// Bytes of the bodies that requests are worked on with, unpacked.
+    /// Of messages and bodies that have begun and not ended.
+    pub(super) unfinished: Arc<Budget>,
+    /// Of bodies that requests are worked on with, unpacked.
     #[cfg(feature = "http")]
-    pub(super) body_bytes: std::sync::atomic::AtomicUsize,
+    pub(super) bodies: Arc<Budget>,
+    pub(super) kernel_drops: Option<KernelDrops>,
+    pub(super) receive_buffer_bytes: usize,
     pub(super) bad_requests: AtomicU64,
     pub(super) errors: AtomicU64,
 }
 
 impl InputState {
+    /// Of something that is no socket.
+    #[cfg(feature = "ring")]
     pub(super) fn new(address: String) -> Self {
         InputState { address, ..InputState::default() }
+    }
+
+    /// Of a socket, with its limits.
+    pub(super) fn of(address: String, input: &Input) -> Self {
+        InputState {
+            address,
+            unfinished: Budget::of(input.unfinished_bytes()),
+            #[cfg(feature = "http")]
+            bodies: Budget::of(input.bodies_bytes()),
+            ..InputState::default()
+        }
     }
 
     pub(super) fn malformed(&self, reason: MalformedReason) {
@@ -312,6 +356,7 @@ impl InputState {
     }
 
     pub(super) fn counters(&self) -> InputCounters {
+        let refused_for = self.refused.counters();
         InputCounters {
             address: self.address.clone(),
             received: self.received.load(Relaxed),
@@ -323,7 +368,11 @@ impl InputState {
                 .collect(),
             connections: self.connections.load(Relaxed),
             open: self.open.load(Relaxed),
-            refused: self.refused.load(Relaxed),
+            refused: refused_for.values().sum(),
+            refused_for,
+            idle: self.idle.load(Relaxed),
+            kernel_dropped: self.kernel_drops.as_ref().map_or(0, KernelDrops::count),
+            receive_buffer_bytes: self.receive_buffer_bytes as u64,
             busy: self.busy.load(Relaxed),
             bad_requests: self.bad_requests.load(Relaxed),
             errors: self.errors.load(Relaxed),

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::counters::{add, InputState, MalformedReason, TypeCounters};
 use super::decode::decode;
 use super::duplicates::Seen;
-use super::matcher::Matcher;
+use super::matcher::{MatcherSet, Matches};
 use super::output::{Batch, Queue};
 use crate::delivery::encode::ids;
 use crate::delivery::framing::Frame;
@@ -24,9 +24,10 @@ use crate::Message;
 /// How many types one connection remembers; then it forgets them all, so that its memory stays small.
 const KNOWN_TYPES: usize = 256;
 
-/// All routes: each output once, with every matcher that leads to it.
+/// All routes: each output once, and in the same order what leads to it.
 pub(super) struct Dispatch {
-    pub(super) outputs: Vec<(Vec<Matcher>, Queue)>,
+    pub(super) matchers: MatcherSet,
+    pub(super) outputs: Vec<Queue>,
     pub(super) types: TypeCounters,
     pub(super) unrouted: AtomicU64,
     pub(super) seen: Seen,
@@ -43,14 +44,16 @@ impl Dispatch {
     #[cfg(feature = "http")]
     fn deliver(&self, messages: &[&(Message, usize)], deadline: Instant) -> Result<(), Busy> {
         let mut batches: Vec<_> = self.outputs.iter().map(|_| Batch::default()).collect();
+        let mut matches = Matches::default();
         for (message, bytes) in messages {
-            for ((matchers, queue), batch) in self.outputs.iter().zip(&mut batches) {
-                if matchers.iter().any(|matcher| matcher.matches(message)) {
+            self.matchers.judge(message, &mut matches);
+            for index in matches.iter() {
+                if let (Some(queue), Some(batch)) = (self.outputs.get(index), batches.get_mut(index)) {
                     queue.collect(batch, message, *bytes);
                 }
             }
         }
-        let parcels = self.outputs.iter().map(|(_, queue)| queue).zip(batches);
+        let parcels = self.outputs.iter().zip(batches);
         let parcels: Vec<_> = parcels.filter(|(_, batch)| !batch.is_empty()).collect();
         let fitting = parcels.iter().take_while(|(queue, batch)| queue.reserve(batch)).count();
         if fitting < parcels.len() {
@@ -69,7 +72,9 @@ impl Dispatch {
 
     #[cfg(feature = "http")]
     fn is_routed(&self, message: &Message) -> bool {
-        self.outputs.iter().any(|(matchers, _)| matchers.iter().any(|matcher| matcher.matches(message)))
+        let mut matches = Matches::default();
+        self.matchers.judge(message, &mut matches);
+        !matches.is_empty()
     }
 
     /// Whether the message says who it is, and that one was taken before.
@@ -83,16 +88,15 @@ impl Dispatch {
         id(message).is_some_and(|id| self.seen.is_duplicate(id))
     }
 
-    fn route(&self, message: &Message, bytes: usize, batches: &mut [Batch]) {
-        let mut routed = false;
-        for ((matchers, queue), batch) in self.outputs.iter().zip(batches) {
-            if matchers.iter().any(|matcher| matcher.matches(message)) {
-                queue.add(batch, message, bytes);
-                routed = true;
-            }
-        }
-        if !routed {
+    fn route(&self, message: &Message, bytes: usize, batches: &mut [Batch], matches: &mut Matches) {
+        self.matchers.judge(message, matches);
+        if matches.is_empty() {
             add(&self.unrouted, 1);
+        }
+        for index in matches.iter() {
+            if let (Some(queue), Some(batch)) = (self.outputs.get(index), batches.get_mut(index)) {
+                queue.add(batch, message, bytes);
+            }
         }
     }
 }
@@ -109,12 +113,14 @@ pub(super) struct Intake {
     types: HashMap<String, Arc<AtomicU64>>,
     /// What was read and not handed over, for each output.
     batches: Vec<Batch>,
+    /// For the message at hand, kept for its memory.
+    matches: Matches,
 }
 
 impl Intake {
     pub(super) fn new(dispatch: Arc<Dispatch>, input: Arc<InputState>) -> Self {
         let batches = dispatch.outputs.iter().map(|_| Batch::default()).collect();
-        Intake { dispatch, input, types: HashMap::new(), batches }
+        Intake { dispatch, input, types: HashMap::new(), batches, matches: Matches::default() }
     }
 
     /// The same way for another thread.
@@ -157,7 +163,7 @@ impl Intake {
 
     /// Hands over what was read. Called before every wait for more, so that nothing waits for the next message.
     pub(super) fn hand_over(&mut self) {
-        for ((_, queue), batch) in self.dispatch.outputs.iter().zip(&mut self.batches) {
+        for (queue, batch) in self.dispatch.outputs.iter().zip(&mut self.batches) {
             queue.hand_over(batch);
         }
     }
@@ -168,7 +174,7 @@ impl Intake {
             return add(&self.dispatch.duplicates, 1);
         }
         self.count_type(&message.r#type);
-        self.dispatch.route(&message, bytes, &mut self.batches);
+        self.dispatch.route(&message, bytes, &mut self.batches, &mut self.matches);
     }
 
     fn count_type(&mut self, name: &str) {

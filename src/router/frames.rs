@@ -5,7 +5,11 @@
 //! whether it is Heka's (0x1E, which no JSON and no octet count begins with); an input that takes only Heka's frames, or
 //! only signed ones, does not ask.
 
+use std::io::{self, Write};
+
 use super::config::Input;
+#[cfg(feature = "zmq")]
+use super::zmq;
 use crate::delivery::framing::{Frame, FrameError, Splitter};
 #[cfg(feature = "heka")]
 use crate::delivery::heka::split::{HekaSplitter, RECORD_SEPARATOR};
@@ -18,6 +22,8 @@ pub(super) enum Frames {
     Unknown(Box<(Splitter, HekaSplitter)>),
     #[cfg(feature = "heka")]
     Heka(Box<HekaSplitter>),
+    #[cfg(feature = "zmq")]
+    Zmq(Box<zmq::Peer>),
 }
 
 impl Frames {
@@ -41,11 +47,58 @@ impl Frames {
             Frames::Plain(plain) => plain.push(bytes, each),
             #[cfg(feature = "heka")]
             Frames::Heka(heka) => heka.push(bytes, each),
+            #[cfg(feature = "zmq")]
+            Frames::Zmq(peer) => peer.push(bytes, each),
             #[cfg(feature = "heka")]
             Frames::Unknown(_) => {
                 self.decide(bytes);
                 self.push_decided(bytes, each);
             }
+        }
+    }
+
+    /// Says what the other end must hear before it goes on. Most framings have nothing to say.
+    pub(super) fn answer(&mut self, stream: &mut impl Write) -> io::Result<()> {
+        let _ = stream;
+        match self {
+            #[cfg(feature = "zmq")]
+            Frames::Zmq(peer) => peer.answer(stream),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the connection makes no sense any more.
+    pub(super) fn is_over(&self) -> bool {
+        match self {
+            #[cfg(feature = "zmq")]
+            Frames::Zmq(peer) => peer.is_over(),
+            _ => false,
+        }
+    }
+
+    /// Whether no message has begun that did not end.
+    pub(super) fn is_between(&self) -> bool {
+        match self {
+            Frames::Plain(plain) => plain.is_between(),
+            #[cfg(feature = "heka")]
+            Frames::Heka(heka) => heka.is_between(),
+            #[cfg(feature = "heka")]
+            Frames::Unknown(_) => true,
+            #[cfg(feature = "zmq")]
+            Frames::Zmq(peer) => peer.is_between(),
+        }
+    }
+
+    /// How much of the message that has not ended is held.
+    pub(super) fn held_bytes(&self) -> usize {
+        match self {
+            Frames::Plain(plain) => plain.held_bytes(),
+            #[cfg(feature = "heka")]
+            Frames::Heka(heka) => heka.held_bytes(),
+            #[cfg(feature = "heka")]
+            Frames::Unknown(_) => 0,
+            #[cfg(feature = "zmq")]
+            Frames::Zmq(peer) => peer.held_bytes(),
         }
     }
 
@@ -65,7 +118,7 @@ impl Frames {
         match self {
             Frames::Plain(plain) => plain.push(bytes, each),
             Frames::Heka(heka) => heka.push(bytes, each),
-            Frames::Unknown(_) => {}
+            _ => {}
         }
     }
 
@@ -75,8 +128,8 @@ impl Frames {
             Frames::Plain(plain) => plain.finish(each),
             #[cfg(feature = "heka")]
             Frames::Heka(heka) => heka.finish(each),
-            #[cfg(feature = "heka")]
-            Frames::Unknown(_) => {}
+            #[allow(unreachable_patterns)]
+            _ => {}
         }
     }
 }

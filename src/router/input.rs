@@ -1,44 +1,58 @@
 //! The sockets. In: bytes from clients, friendly or not. Out: frames.
 //!
 //! One thread for each socket and one for each connection. Lost here: datagrams that the kernel has no room for
-//! (it counts them, this does not yet), connections beyond the limit (`refused`), and at shutdown what clients
-//! have not sent by the deadline.
+//! (`kernel_dropped`), connections and datagrams that are not allowed, too many or too slow (`refused`), and at shutdown what
+//! clients have not sent by the deadline.
 
-use std::collections::HashMap;
-use std::io::{self, ErrorKind, Read};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 #[cfg(unix)]
 use std::os::fd::AsFd;
 #[cfg(unix)]
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 #[cfg(unix)]
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::budget::Share;
 use super::config::{Address, Input};
-use super::connection::{Listener, Plain, Stream};
+use super::connection::{Client, Conversation, Listener, Plain, Stream};
+use super::connections::Connections;
 use super::counters::{add, InputState};
+use super::deadlines::{Deadlines, Over};
 use super::dispatch::{Dispatch, Intake};
 use super::frames::{self, Frames};
 #[cfg(feature = "http")]
 use super::http;
+use super::kernel_drops::KernelDrops;
+use super::peers::Network;
+use super::refused::RefusedReason;
 use super::stop::Stop;
 #[cfg(feature = "tls")]
 use super::tls;
 #[cfg(feature = "zmq")]
 use super::zmq;
-use super::{lock, spawn, RouterError};
+use super::{spawn, RouterError};
 
-/// What one read of a connection takes at most.
+/// What one read of a connection takes at first: most say little, and there may be a thousand.
+const FIRST_READ_BYTES: usize = 4 * 1024;
+
+/// What it takes once it has filled that, and that again.
 const READ_BYTES: usize = 64 * 1024;
 
-/// What the kernel is asked to hold for a datagram socket while its thread is busy. Best effort: the system's
-/// limit (`net.core.rmem_max`) may be lower.
+/// The same while more than so many connections are open, so that their buffers do not add up.
+const CROWDED_READ_BYTES: usize = 16 * 1024;
+const CROWD: u64 = 64;
+
+/// What each connection may hold of an unfinished message without asking for room: more than nearly all messages are long.
+const OWN_BYTES: usize = 16 * 1024;
+
+/// Clients that may wait to be accepted.
 #[cfg(unix)]
-const RECEIVE_BUFFER_BYTES: usize = 8 * 1024 * 1024;
+const BACKLOG: i32 = 4096;
 
 /// After a failure that will not go away by trying again at once, such as no file descriptor left.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
@@ -72,16 +86,19 @@ pub(super) fn bind(input: Input) -> Result<Bound, RouterError> {
     let tls = input
         .tls
         .as_ref()
-        .map(|files| tls::Identity::read(files, input.idle_deadline))
+        .map(|files| tls::Identity::read(files, input.message_time()))
         .transpose()
         .map_err(failed)?;
+    input.check().map_err(failed)?;
     let (socket, address) = open(&input).map_err(failed)?;
+    let mut state = InputState::of(address, &input);
+    socket.describe(&mut state);
     Ok(Bound {
         socket,
         input,
         #[cfg(feature = "tls")]
         tls,
-        state: Arc::new(InputState::new(address)),
+        state: Arc::new(state),
     })
 }
 
@@ -92,7 +109,7 @@ fn open(input: &Input) -> io::Result<(Socket, String)> {
             let socket = UdpSocket::bind(address.as_str())?;
             socket.set_nonblocking(true)?;
             #[cfg(unix)]
-            widen(&socket);
+            widen(&socket, input.buffer_bytes());
             let url = format!("udp://{}", socket.local_addr()?);
             Ok((Socket::Udp(socket), url))
         }
@@ -118,6 +135,7 @@ fn open(input: &Input) -> io::Result<(Socket, String)> {
             let file = SocketFile::claim(path, |path| UnixStream::connect(path).map(drop))?;
             let listener = UnixListener::bind(path)?;
             listener.set_nonblocking(true)?;
+            lengthen_backlog(&listener);
             Ok((Socket::Unix(listener, file.bound()), format!("unix://{}", path.display())))
         }
         #[cfg(unix)]
@@ -125,7 +143,7 @@ fn open(input: &Input) -> io::Result<(Socket, String)> {
             let file = SocketFile::claim(path, |path| UnixDatagram::unbound()?.connect(path))?;
             let socket = UnixDatagram::bind(path)?;
             socket.set_nonblocking(true)?;
-            widen(&socket);
+            widen(&socket, input.buffer_bytes());
             Ok((Socket::Unixgram(socket, file.bound()), format!("unixgram://{}", path.display())))
         }
         #[cfg(not(unix))]
@@ -138,19 +156,56 @@ fn open(input: &Input) -> io::Result<(Socket, String)> {
 fn listen(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
+    #[cfg(unix)]
+    lengthen_backlog(&listener);
     let address = listener.local_addr()?;
     Ok((listener, address))
 }
 
+/// Lets more clients wait to be accepted than the 128 of the standard library: when a thousand come at once, Linux forgets
+/// those beyond, and they wait for an answer that never comes.
 #[cfg(unix)]
-fn widen(socket: &impl AsFd) {
+fn lengthen_backlog(listener: &impl AsFd) {
+    // What the system does not allow (`net.core.somaxconn`), it cuts; a failure leaves what there was.
+    let _ = rustix::net::listen(listener, BACKLOG);
+}
+
+#[cfg(unix)]
+fn widen(socket: &impl AsFd, bytes: usize) {
     use rustix::net::sockopt;
+    // Linux reads the number as one of 32 bits with a sign, and doubles it.
+    let bytes = bytes.min(i32::MAX as usize / 2);
     // A router that may (CAP_NET_ADMIN) goes beyond the system's limit.
     #[cfg(target_os = "linux")]
-    if sockopt::set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER_BYTES).is_ok() {
+    if sockopt::set_socket_recv_buffer_size_force(socket, bytes).is_ok() {
         return;
     }
-    let _ = sockopt::set_socket_recv_buffer_size(socket, RECEIVE_BUFFER_BYTES);
+    let _ = sockopt::set_socket_recv_buffer_size(socket, bytes);
+}
+
+/// What it became, in the measure in which it is asked for: Linux tells twice as much.
+#[cfg(unix)]
+fn width(socket: &impl AsFd) -> usize {
+    let told = rustix::net::sockopt::socket_recv_buffer_size(socket).unwrap_or(0);
+    told / if cfg!(target_os = "linux") { 2 } else { 1 }
+}
+
+impl Socket {
+    /// Notes what the counters tell of the socket itself.
+    #[cfg(unix)]
+    fn describe(&self, state: &mut InputState) {
+        match self {
+            Socket::Udp(socket) => {
+                state.kernel_drops = KernelDrops::of(socket);
+                state.receive_buffer_bytes = width(socket);
+            }
+            Socket::Unixgram(socket, _) => state.receive_buffer_bytes = width(socket),
+            _ => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn describe(&self, _: &mut InputState) {}
 }
 
 /// The file of a Unix socket, removed at the end.
@@ -245,32 +300,49 @@ impl Bound {
 
 /// A datagram socket, whatever its family.
 trait Datagrams: super::stop::Waitable {
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// The next one's length, and whether its sender is one of `allow`, or everybody if that is empty.
+    fn receive(&self, buffer: &mut [u8], allow: &[Network]) -> io::Result<(usize, bool)>;
 }
 
 impl Datagrams for UdpSocket {
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.recv(buffer)
+    fn receive(&self, buffer: &mut [u8], allow: &[Network]) -> io::Result<(usize, bool)> {
+        if allow.is_empty() {
+            return Ok((self.recv(buffer)?, true));
+        }
+        let (length, peer) = self.recv_from(buffer)?;
+        Ok((length, is_allowed(Some(peer.ip()), allow)))
     }
 }
 
 #[cfg(unix)]
 impl Datagrams for UnixDatagram {
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.recv(buffer)
+    fn receive(&self, buffer: &mut [u8], _: &[Network]) -> io::Result<(usize, bool)> {
+        Ok((self.recv(buffer)?, true))
     }
 }
 
+fn is_allowed(peer: Option<IpAddr>, allow: &[Network]) -> bool {
+    allow.is_empty() || peer.is_some_and(|peer| allow.iter().any(|network| network.contains(peer)))
+}
+
 /// Reads until it is told to stop, and then what the socket still holds.
-fn read_datagrams(socket: &impl Datagrams, mut intake: Intake, stop: &Stop, input: &Input) {
-    let mut frames = frames::Datagrams::new(input);
+fn read_datagrams(socket: &impl Datagrams, intake: Intake, stop: &Stop, input: &Input) {
+    let state = Arc::clone(&intake.input);
+    read_until_stopped(socket, intake, stop, input);
+    // The last look while the socket is still there to be looked at.
+    state.kernel_drops.as_ref().map(KernelDrops::count);
+}
+
+fn read_until_stopped(socket: &impl Datagrams, mut intake: Intake, stop: &Stop, input: &Input) {
+    let (mut frames, allow) = (frames::Datagrams::new(input), &input.limits.allow);
     // One byte more than may be: a longer datagram is cut by the kernel, and shows by filling it.
     let mut buffer = vec![0; input.max_message_bytes.saturating_add(1)];
     while !stop.is_overdue() {
         // Asked before reading: what was sent before the stop is then sure to be read.
         let stopping = stop.is_requested();
-        match socket.receive(&mut buffer) {
-            Ok(length) => {
+        match socket.receive(&mut buffer, allow) {
+            Ok((_, false)) => intake.input.refused.count(RefusedReason::NotAllowed),
+            Ok((length, true)) => {
                 intake.read(length);
                 frames.take(&buffer[..length], &mut |frame| intake.frame(frame));
             }
@@ -314,114 +386,188 @@ impl Server {
         }
     }
 
+    /// What the connections of this input are taken apart by.
+    fn frames(&self) -> Frames {
+        #[cfg(feature = "zmq")]
+        if matches!(self.input.address, Address::Zmq { .. }) {
+            return Frames::Zmq(Box::new(zmq::Peer::new(self.side, self.input.max_message_bytes)));
+        }
+        Frames::new(&self.input)
+    }
+
     /// Accepts until it is told to stop, and then who is still waiting to be accepted.
     fn accept(&self, listener: &impl Listener, intake: &Intake) {
         while !self.stop.is_overdue() {
             let stopping = self.stop.is_requested();
             match listener.accept_one() {
-                Ok(stream) => self.admit(stream, intake),
+                Ok(client) => self.admit(client, intake),
                 Err(error) if error.kind() == ErrorKind::WouldBlock && stopping => return,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.stop.wait_readable(listener),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => {
+                Err(error) => {
                     add(&intake.input.errors, 1);
+                    if is_out_of_descriptors(&error) {
+                        self.connections.make_room(&intake.input);
+                    }
                     self.stop.pause(ERROR_PAUSE);
                 }
             }
         }
     }
 
-    fn admit(&self, stream: Arc<dyn Stream>, intake: &Intake) {
+    fn admit(&self, client: Client, intake: &Intake) {
         add(&intake.input.connections, 1);
-        let full = intake.input.open.load(Relaxed) >= self.input.max_connections as u64;
-        if full {
-            self.turn_away(&*stream);
-        }
-        if full || self.serve(stream, intake.another()).is_err() {
-            // The stream is dropped, that is closed: the client learns of it at once.
-            add(&intake.input.refused, 1);
+        let stream = Arc::clone(&client.0);
+        if let Err(reason) = self.serve(client, intake) {
+            intake.input.refused.count(reason);
+            // Then the stream is dropped, that is closed: the client learns of it at once.
+            self.turn_away(&*stream, reason);
         }
     }
 
-    /// Tells a client that nobody has time for it, if there is a way to.
-    fn turn_away(&self, stream: &dyn Stream) {
+    /// Tells a client that there is no place for it, if there is a way to. Who is not allowed is told nothing.
+    fn turn_away(&self, stream: &dyn Stream, reason: RefusedReason) {
         #[cfg(feature = "http")]
         if matches!(self.input.address, Address::Http(_)) && self.input.scheme("http", "https") == "http" {
-            // A fresh connection has room for so little, and who has gone needs no answer.
-            let _ = stream.write_some(http::NO_ROOM);
+            if let Some(answer) = http::turned_away(reason) {
+                // A fresh connection has room for so little, and who has gone needs no answer.
+                let _ = stream.write_some(answer);
+            }
         }
-        let _ = stream;
+        let _ = (stream, reason);
     }
 
-    fn serve(&self, stream: Arc<dyn Stream>, intake: Intake) -> io::Result<()> {
-        stream.prepare(self.input.idle_deadline)?;
-        let entry = self.connections.enter(Arc::clone(&stream), Arc::clone(&intake.input));
-        let (stop, input) = (Arc::clone(&self.stop), self.input.clone());
+    fn serve(&self, client: Client, intake: &Intake) -> Result<(), RefusedReason> {
+        let (stream, peer) = client;
+        if !is_allowed(peer, &self.input.limits.allow) {
+            return Err(RefusedReason::NotAllowed);
+        }
+        let entry = self.connections.enter(&self.input, &intake.input, (&stream, peer))?;
+        let (stop, input, intake) = (Arc::clone(&self.stop), self.input.clone(), intake.another());
         #[cfg(feature = "tls")]
         let tls = self.tls.clone();
-        #[cfg(feature = "zmq")]
-        let side = self.side;
-        spawn("metlog-client", move || {
+        let frames = self.frames();
+        let run = move || {
             // Dropped after the reading has ended and everything was handed over.
-            let _leave_at_end = entry;
-            let mut plain = Plain::over(stream);
-            #[cfg(feature = "zmq")]
-            if matches!(input.address, Address::Zmq { .. }) {
-                return zmq::serve(&mut plain, intake, &stop, side, input.max_message_bytes);
+            let entry = entry;
+            if stream.prepare().is_err() {
+                return add(&intake.input.errors, 1);
             }
+            let mut plain = Plain::over(stream);
             #[cfg(feature = "tls")]
             if let Some(tls) = tls {
                 return match tls.accept(plain) {
                     Ok(mut encrypted) => {
-                        talk(&mut encrypted, intake, &stop, &input);
+                        talk(&mut encrypted, frames, intake, &stop, &input, &entry.has_spoken);
                         // A client that has ended first may have gone already.
                         encrypted.conn.send_close_notify();
                         let _ = io::Write::flush(&mut encrypted);
                     }
+                    Err(error) if is_timeout(&error) => intake.input.refused.count(RefusedReason::TooSlow),
                     Err(_) => add(&intake.input.errors, 1),
                 };
             }
-            talk(&mut plain, intake, &stop, &input);
-        })
-        .map(drop)
+            talk(&mut plain, frames, intake, &stop, &input, &entry.has_spoken);
+        };
+        spawn("metlog-client", run).map(drop).map_err(|_| RefusedReason::NoThread)
     }
 }
 
-/// What a client may be talked to with.
-#[cfg(feature = "http")]
-use http::Conversation;
-#[cfg(not(feature = "http"))]
-use Read as Conversation;
+/// Whether the process, or the system, has all the files open that it may.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = error;
+        false
+    }
+}
 
-/// Serves one connection in the way of its input.
-fn talk(stream: &mut impl Conversation, intake: Intake, stop: &Stop, input: &Input) {
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+/// Serves one connection in the way of its input. `has_spoken` is set when a whole message has come.
+fn talk(
+    stream: &mut impl Conversation,
+    frames: Frames,
+    intake: Intake,
+    stop: &Stop,
+    input: &Input,
+    has_spoken: &AtomicBool,
+) {
     #[cfg(feature = "http")]
     if matches!(input.address, Address::Http(_)) {
         let limits = http::Limits {
             body_bytes: input.max_body_bytes,
-            bodies_bytes: input.bodies_bytes(),
             message_bytes: input.max_message_bytes,
+            message: input.message_time(),
             idle: input.idle_deadline.unwrap_or(Duration::from_secs(86_400)),
         };
-        return http::serve(stream, intake, stop, limits);
+        return http::serve(stream, intake, stop, limits, has_spoken);
     }
-    read_stream(stream, intake, stop, input);
+    read_stream(stream, frames, intake, stop, input, has_spoken);
 }
 
-/// Reads one connection to its end, or to the deadline of a shutdown.
-fn read_stream(stream: &mut impl Read, mut intake: Intake, stop: &Stop, input: &Input) {
-    let mut frames = Frames::new(input);
-    let mut buffer = vec![0; READ_BYTES];
+/// Reads one connection to its end, to the end of its time, or to the deadline of a shutdown.
+fn read_stream(
+    stream: &mut impl Conversation,
+    mut frames: Frames,
+    mut intake: Intake,
+    stop: &Stop,
+    input: &Input,
+    has_spoken: &AtomicBool,
+) {
+    let mut share = Share::beyond(OWN_BYTES, &intake.input.unfinished);
+    let mut buffer = vec![0; FIRST_READ_BYTES];
+    let mut clock = Deadlines::new(input.idle_deadline, input.message_time(), Instant::now());
     while !stop.is_overdue() {
-        match stream.read(&mut buffer) {
+        let now = Instant::now();
+        let patience = match clock.left(now) {
+            Ok(patience) => patience,
+            Err(Over::Idle) => {
+                add(&intake.input.idle, 1);
+                break;
+            }
+            Err(Over::Slow) => {
+                intake.input.refused.count(RefusedReason::TooSlow);
+                break;
+            }
+        };
+        let asked = frames.answer(stream).and_then(|()| stream.set_patience(patience));
+        match asked.and_then(|()| stream.read(&mut buffer)) {
             Ok(0) => break,
             Ok(length) => {
                 intake.read(length);
-                frames.push(&buffer[..length], &mut |frame| intake.frame(frame));
+                let (mut has_ended, mut is_message) = (false, false);
+                frames.push(&buffer[..length], &mut |frame| {
+                    (has_ended, is_message) = (true, is_message | frame.is_ok());
+                    intake.frame(frame);
+                });
                 intake.hand_over();
+                if is_message && !has_spoken.load(Relaxed) {
+                    has_spoken.store(true, Relaxed);
+                }
+                if frames.is_over() {
+                    break;
+                }
+                clock.heard(Instant::now(), has_ended, frames.is_between());
+                if !share.hold(frames.held_bytes()) {
+                    intake.input.refused.count(RefusedReason::NoRoom);
+                    break;
+                }
+                if length == buffer.len() {
+                    let is_crowded = intake.input.open.load(Relaxed) > CROWD;
+                    let most = if is_crowded { CROWDED_READ_BYTES } else { READ_BYTES };
+                    buffer.resize((length * 4).min(most).max(length), 0);
+                }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
+            Err(error) if is_timeout(&error) => clock.waited(now, stream.has_heard()),
             Err(_) => {
                 add(&intake.input.errors, 1);
                 break;
@@ -429,47 +575,4 @@ fn read_stream(stream: &mut impl Read, mut intake: Intake, stop: &Stop, input: &
         }
     }
     frames.finish(&mut |frame| intake.frame(frame));
-}
-
-/// Every open connection of a router.
-#[derive(Default)]
-pub(super) struct Connections {
-    open: Mutex<HashMap<u64, Arc<dyn Stream>>>,
-    left: Condvar,
-    next: AtomicU64,
-}
-
-impl Connections {
-    fn enter(self: &Arc<Self>, stream: Arc<dyn Stream>, input: Arc<InputState>) -> Entry {
-        let number = self.next.fetch_add(1, Relaxed);
-        add(&input.open, 1);
-        lock(&self.open).insert(number, stream);
-        Entry { connections: Arc::clone(self), input, number }
-    }
-
-    /// Waits until the last connection is closed, but not beyond `deadline`.
-    pub(super) fn wait_closed(&self, deadline: Instant) {
-        let patience = deadline.saturating_duration_since(Instant::now());
-        let _ = self.left.wait_timeout_while(lock(&self.open), patience, |open| !open.is_empty());
-    }
-
-    /// Ends the reading of every connection.
-    pub(super) fn close(&self) {
-        lock(&self.open).values().for_each(|stream| stream.close());
-    }
-}
-
-/// One connection's place among the open ones; given up when its thread ends, however it ends.
-struct Entry {
-    connections: Arc<Connections>,
-    input: Arc<InputState>,
-    number: u64,
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        self.input.open.fetch_sub(1, Relaxed);
-        lock(&self.connections.open).remove(&self.number);
-        self.connections.left.notify_all();
-    }
 }

@@ -30,9 +30,12 @@
 
 #[cfg(feature = "ring")]
 mod adopt;
+mod budget;
 mod config;
 mod connection;
+mod connections;
 mod counters;
+mod deadlines;
 mod decode;
 mod dispatch;
 mod duplicates;
@@ -40,8 +43,12 @@ mod frames;
 #[cfg(feature = "http")]
 mod http;
 mod input;
+mod kernel_drops;
+mod limits;
 mod matcher;
 mod output;
+mod peers;
+mod refused;
 mod stop;
 #[cfg(feature = "tls")]
 mod tls;
@@ -60,13 +67,18 @@ pub use adopt::Adopted;
 pub use config::{Config, Input, Route, RouterError};
 pub use counters::{Counters, InputCounters, MalformedReason, OutputCounters};
 pub use decode::{decode, DecodeError};
-pub use matcher::Matcher;
-pub use output::{Capture, Color, Output};
+pub use matcher::{
+    language, Matcher, MatcherError, MatcherSet, Matches, NumberVariable, Subject, TextVariable,
+};
+pub use output::{Capture, Color, FileFormat, FileOutput, Output};
+pub use peers::Network;
+pub use refused::RefusedReason;
 
+use connections::Connections;
 use counters::{InputState, TypeCounters};
 use dispatch::Dispatch;
 use duplicates::Seen;
-use input::{Bound, Connections};
+use input::Bound;
 use output::{Queue, Running};
 use stop::Stop;
 
@@ -98,10 +110,11 @@ impl Router {
         }
         let stop = Arc::new(Stop::new().map_err(RouterError::System)?);
         let bound = config.inputs.into_iter().map(input::bind).collect::<Result<Vec<_>, _>>()?;
-        let (outputs, writers) = open_outputs(config.routes)?;
+        let (matchers, outputs, writers) = open_outputs(config.routes)?;
         let mut router = Router {
             addresses: bound.iter().map(|bound| bound.state.address.clone()).collect(),
             dispatch: Arc::new(Dispatch {
+                matchers,
                 outputs,
                 types: TypeCounters::default(),
                 unrouted: AtomicU64::new(0),
@@ -145,8 +158,13 @@ impl Router {
             unrouted: self.dispatch.unrouted.load(Relaxed),
             duplicates: self.dispatch.duplicates.load(Relaxed),
             inputs,
-            outputs: self.dispatch.outputs.iter().map(|(_, queue)| queue.state.counters()).collect(),
+            outputs: self.dispatch.outputs.iter().map(|queue| queue.state.counters()).collect(),
         }
+    }
+
+    /// Has every output open its files anew, after somebody has moved them away.
+    pub fn reopen(&self) {
+        self.writers.iter().for_each(Running::reopen);
     }
 
     /// Ends it without losing what was sent: accepts no more connections, reads what datagram sockets still hold,
@@ -188,7 +206,7 @@ impl fmt::Debug for Router {
     }
 }
 
-type Outputs = (Vec<(Vec<Matcher>, Queue)>, Vec<Running>);
+type Outputs = (MatcherSet, Vec<Queue>, Vec<Running>);
 
 /// Opens each output once, with the matchers of all routes that lead to it.
 fn open_outputs(routes: Vec<Route>) -> Result<Outputs, RouterError> {
@@ -199,14 +217,15 @@ fn open_outputs(routes: Vec<Route>) -> Result<Outputs, RouterError> {
             None => places.push((vec![matcher], output)),
         }
     }
+    let (matchers, places): (Vec<_>, Vec<_>) = places.into_iter().unzip();
     let mut outputs = Vec::new();
     let mut writers = Vec::new();
-    for (matchers, output) in places {
+    for output in places {
         let (queue, running) = output::start(output)?;
-        outputs.push((matchers, queue));
+        outputs.push(queue);
         writers.push(running);
     }
-    Ok((outputs, writers))
+    Ok((matchers.into_iter().map(Matcher::any_of).collect(), outputs, writers))
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {

@@ -14,10 +14,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 use super::config::ServerFiles;
-use super::connection::Plain;
-
-/// How long a client may take to agree on a key.
-const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+use super::connection::{Conversation, Plain};
 
 /// An encrypted connection.
 pub(super) type Encrypted = StreamOwned<ServerConnection, Plain>;
@@ -26,12 +23,13 @@ pub(super) type Encrypted = StreamOwned<ServerConnection, Plain>;
 #[derive(Clone)]
 pub(super) struct Identity {
     config: Arc<ServerConfig>,
-    idle: Option<Duration>,
+    /// How long a client may take to agree on a key.
+    handshake: Duration,
 }
 
 impl Identity {
     /// Reads the files; an error names the one that is wrong.
-    pub(super) fn read(files: &ServerFiles, idle: Option<Duration>) -> io::Result<Self> {
+    pub(super) fn read(files: &ServerFiles, handshake: Duration) -> io::Result<Self> {
         // The provider is named, because a program may use rustls for itself with another one.
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -51,25 +49,32 @@ impl Identity {
         let key = PrivateKeyDer::from_pem_slice(&contents(&files.key)?);
         let key = key.map_err(|_| named(&files.key, "no private key as PEM in it"))?;
         let config = builder.with_single_cert(certificates(&files.cert)?, key);
-        Ok(Identity { config: Arc::new(config.map_err(|error| named(&files.cert, error))?), idle })
+        Ok(Identity { config: Arc::new(config.map_err(|error| named(&files.cert, error))?), handshake })
     }
 
     /// Agrees with a client, in time or not at all.
     pub(super) fn accept(&self, mut plain: Plain) -> io::Result<Encrypted> {
         let mut connection = ServerConnection::new(Arc::clone(&self.config)).map_err(io::Error::other)?;
-        plain.set_deadline(Some(Instant::now() + HANDSHAKE_TIME), self.idle)?;
+        let begun = Instant::now();
         while connection.is_handshaking() {
+            let left = self.handshake.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            plain.set_patience(left)?;
             connection.complete_io(&mut plain)?;
         }
-        plain.set_deadline(None, self.idle)?;
         Ok(StreamOwned::new(connection, plain))
     }
 }
 
-#[cfg(feature = "http")]
-impl super::http::Conversation for Encrypted {
+impl Conversation for Encrypted {
     fn set_patience(&mut self, patience: Duration) -> io::Result<()> {
         self.sock.set_patience(patience)
+    }
+
+    fn has_heard(&self) -> bool {
+        self.sock.has_heard()
     }
 }
 

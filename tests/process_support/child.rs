@@ -26,7 +26,10 @@ pub fn command(name: &str, mode: &str, router: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("known"));
     command.args(["--exact", name, "--nocapture", "--test-threads=1"]);
     for (variable, _) in std::env::vars_os() {
-        if variable.to_string_lossy().starts_with("METLOG_") || variable == "RUST_LOG" {
+        let name = variable.to_string_lossy();
+        // What is asked of the tests holds for their children too.
+        let is_ours = name.starts_with("METLOG_") && name != super::size::SIZE;
+        if is_ours || variable == "RUST_LOG" {
             command.env_remove(variable);
         }
     }
@@ -45,7 +48,12 @@ pub struct Ended {
 }
 
 /// Runs a child to its end; kills it, and fails, if it takes longer than anything may.
-pub fn run(mut command: Command) -> Ended {
+pub fn run(command: Command) -> Ended {
+    run_within(super::LONG, command)
+}
+
+/// The same for a child that is asked to take long.
+pub fn run_within(limit: Duration, mut command: Command) -> Ended {
     let begun = Instant::now();
     let mut child = command.spawn().expect("starts");
     let stdout = collect(child.stdout.take().expect("piped"));
@@ -54,7 +62,7 @@ pub fn run(mut command: Command) -> Ended {
         if let Some(status) = child.try_wait().expect("waited for") {
             break status;
         }
-        if begun.elapsed() > super::LONG {
+        if begun.elapsed() > limit {
             child.kill().expect("killed");
             child.wait().expect("waited for");
             panic!("the child hangs; it said {:?}", stderr.join());

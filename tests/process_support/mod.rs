@@ -10,7 +10,10 @@ pub mod oracle;
 pub mod receiver;
 #[path = "../support/oracle.rs"]
 pub mod schema;
+pub mod size;
 pub mod stalled;
+#[cfg(target_os = "linux")]
+pub mod tally;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

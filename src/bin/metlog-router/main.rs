@@ -4,6 +4,7 @@
 //! its counters on standard error. SIGINT and SIGTERM end it; what clients send
 //! for 5 more seconds is still taken. Lost here: what a second signal cuts off.
 
+mod descriptors;
 #[cfg(feature = "spool")]
 mod spool;
 
@@ -192,6 +193,7 @@ fn inputs(arguments: &ArgMatches) -> Option<Vec<Input>> {
 }
 
 fn run(arguments: &ArgMatches) -> Result<(), Box<dyn std::error::Error>> {
+    descriptors::raise_limit();
     // Before the first message can arrive: a signal from here on is a clean end.
     let signals = Signals::catch()?;
     let router = Router::start(config(arguments)?)?;

@@ -13,8 +13,9 @@ pub(crate) enum FrameError {
     BadCount,
     /// The stream ended inside an octet-counted message, or inside a Heka frame.
     Truncated,
-    /// Where a Heka frame should begin stands something else; skipped up to the next record separator.
-    #[cfg(feature = "heka")]
+    /// Where a Heka frame should begin stands something else, which is skipped up to the next record separator; or no ZMTP
+    /// is spoken on a ZeroMQ connection, which ends.
+    #[cfg(any(feature = "heka", feature = "zmq"))]
     BadHeader,
     /// A whole Heka frame whose message is none.
     #[cfg(feature = "heka")]
@@ -89,7 +90,7 @@ pub(crate) type Frame<'a> = Result<&'a [u8], FrameError>;
 
 impl Splitter {
     /// What a connection's memory shrinks back to after a long message.
-    const KEPT_BYTES: usize = 64 * 1024;
+    const KEPT_BYTES: usize = 16 * 1024;
 
     /// A splitter at the start of a stream.
     pub(crate) fn new(max_message_bytes: usize) -> Self {
@@ -122,6 +123,20 @@ impl Splitter {
         }
         self.partial.clear();
         self.state = State::Start;
+    }
+
+    /// Whether no message has begun that did not end.
+    pub(crate) fn is_between(&self) -> bool {
+        match self.state {
+            State::Start | State::Count(Count { digits: 0, .. }) => true,
+            State::Line => self.partial.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// How much of the message that has not ended is held.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.partial.len()
     }
 
     fn detect(&mut self, first: u8) -> usize {

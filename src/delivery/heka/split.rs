@@ -92,6 +92,16 @@ impl HekaSplitter {
         self.partial = held;
     }
 
+    /// Whether no message has begun that did not end.
+    pub(crate) fn is_between(&self) -> bool {
+        self.partial.is_empty() && self.to_skip == 0
+    }
+
+    /// How much of the message that has not ended is held.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.partial.len()
+    }
+
     /// The stream has ended.
     pub(crate) fn finish(&mut self, each: &mut impl FnMut(Frame<'_>)) {
         // Of one that is too long it was said already.

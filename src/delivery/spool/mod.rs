@@ -49,6 +49,24 @@ pub(crate) struct Settings {
     pub(crate) drops_oldest: bool,
 }
 
+/// The wall clock as it was at the start, and the time since then by a clock that nobody sets: whoever sets the wall clock
+/// forward must not make everything too old at once. What earlier processes left is as old as the wall clock says at the
+/// start.
+struct SteadyClock {
+    wall: SystemTime,
+    since: Instant,
+}
+
+impl SteadyClock {
+    fn start() -> Self {
+        SteadyClock { wall: SystemTime::now(), since: Instant::now() }
+    }
+
+    fn now(&self) -> SystemTime {
+        self.wall + self.since.elapsed()
+    }
+}
+
 /// The worker's spool.
 pub(crate) struct Spool {
     settings: Settings,
@@ -65,6 +83,7 @@ pub(crate) struct Spool {
     /// The same for reading.
     read_again_at: Option<Instant>,
     look_at: Instant,
+    clock: SteadyClock,
     /// The last problem, and when it was told.
     told: Option<(String, Instant)>,
 }
@@ -93,6 +112,7 @@ impl Spool {
             write_again_at: None,
             read_again_at: None,
             look_at: Instant::now(),
+            clock: SteadyClock::start(),
             told: None,
         };
         match spool.open_slots() {
@@ -165,7 +185,7 @@ impl Spool {
         let counters = &self.counters;
         let Some(own) = self.slots.last_mut() else { return Ok(()) };
         loop {
-            match own.append(&mut self.waiting, SystemTime::now()) {
+            match own.append(&mut self.waiting, self.clock.now()) {
                 Err(Refusal::Full) if self.settings.drops_oldest => match own.evict_oldest() {
                     Some(lost) => counters.lose_spooled(LossReason::SpoolFull, lost),
                     None => return Err(Refusal::Full),
@@ -313,7 +333,7 @@ impl Spool {
     }
 
     fn look(&mut self) {
-        let now = SystemTime::now();
+        let now = self.clock.now();
         let lost = self.slots.iter_mut().map(|slot| slot.expire(now)).sum();
         self.counters.lose_spooled(LossReason::SpoolExpired, lost);
         let trouble = self.slots.iter_mut().find_map(Store::trouble);

@@ -5,29 +5,35 @@
 //! |---|---|
 //! | 200 | every message of the body has been written by every output that it is for, or is counted there as `failed` |
 //! | 400 | not HTTP, or a line of the body is no message: the answer names the first; none of the body is taken |
-//! | 405, 411, 415, 431, 501 | not a POST with a body that is understood |
+//! | 405, 411, 415, 417, 431, 501 | not a POST with a body that is understood |
 //! | 408 | the request took too long to arrive |
 //! | 413 | the body, unpacked, or one of its lines is too long |
+//! | 429 | the client has too many connections |
 //! | 503 | a queue is full, or an output needs more than 5 s to write, or too many connections, or too many bytes of bodies |
+//!
+//! 429 and 503 come with `Retry-After`. How often a client asks is not limited: what its requests cost is, by the room for
+//! bodies and by the queues, and who finds none there is told 503.
 //!
 //! Nothing is lost here without an answer that says so to the client, which has the messages still. After a 503 that
 //! was given because an output was slow, messages may be written twice.
 
-mod bodies;
 mod request;
 mod unread;
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use flate2::read::MultiGzDecoder;
 
+use super::budget::Share;
+use super::connection::Conversation;
 use super::counters::{add, MalformedReason};
 use super::decode::decode;
 use super::dispatch::Intake;
+use super::refused::RefusedReason;
 use super::stop::Stop;
 use crate::Message;
-use bodies::Share;
 use request::{Head, Length, Refusal, MAX_HEAD_BYTES};
 use unread::Unread;
 
@@ -37,10 +43,10 @@ const READ_BYTES: usize = 64 * 1024;
 const SLICE: Duration = Duration::from_millis(100);
 /// How long an idle connection is looked at once more before a router that ends closes it.
 const LAST_LOOK: Duration = Duration::from_millis(1);
-/// How long a head may take from its first byte.
-const HEAD_TIME: Duration = Duration::from_secs(10);
-/// How long a body may take.
-const BODY_TIME: Duration = Duration::from_secs(60);
+/// A body whose bytes come at least as fast, per second, is waited for to its end.
+const SLOWEST_BODY_BYTES: u64 = 64 * 1024;
+/// What each connection may hold of a request that is arriving without asking for room.
+const OWN_BYTES: usize = 64 * 1024;
 /// How long an answer waits for the outputs.
 const WRITE_TIME: Duration = Duration::from_secs(5);
 /// How much of a body that is too long is read and thrown away, so that its client gets to read the answer.
@@ -48,27 +54,29 @@ const DISCARDED_BYTES: u64 = 64 * 1024 * 1024;
 /// The longest line between two chunks, with their extensions.
 const MAX_CHUNK_LINE: usize = 1024;
 
-/// What is told to a client that there is no room for.
-pub(super) const NO_ROOM: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\
-    Connection: close\r\n\r\n";
+/// What is told to a client whose connection is not taken; nothing to one that is not allowed.
+pub(super) fn turned_away(reason: RefusedReason) -> Option<&'static [u8]> {
+    match reason {
+        RefusedReason::NotAllowed => None,
+        RefusedReason::TooManyFromPeer => Some(
+            b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        ),
+        _ => Some(
+            b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        ),
+    }
+}
 
 /// What is told to a client whose body finds too many others in work.
 const NO_ROOM_FOR_BODY: End = End::Busy("too many bytes of other requests are in work");
-
-/// A connection that can be read, written, and waited for as long as one likes.
-pub(super) trait Conversation: Read + Write {
-    /// How long the next read or write may wait.
-    fn set_patience(&mut self, patience: Duration) -> io::Result<()>;
-}
 
 /// What a request may be.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) body_bytes: usize,
-    /// What the bodies of all requests of the input may take together.
-    pub(super) bodies_bytes: usize,
     pub(super) message_bytes: usize,
+    /// How long a head may take from its first byte, and a body for a start.
+    pub(super) message: Duration,
     /// How long a connection may wait for its next request.
     pub(super) idle: Duration,
 }
@@ -82,6 +90,10 @@ enum End {
     Refused(Refusal),
     /// The client is told to come again, and why; the connection goes on.
     Busy(&'static str),
+    /// The same, of a request that has not arrived yet: nobody knows where the next one begins.
+    Full,
+    /// The client is told that it took too long.
+    Slow,
     Broken,
 }
 
@@ -97,24 +109,44 @@ impl From<io::Error> for End {
     }
 }
 
-/// Serves one connection to its end.
-pub(super) fn serve(conversation: &mut dyn Conversation, mut intake: Intake, stop: &Stop, limits: Limits) {
-    let mut client = Client { conversation, stop, unread: Unread::default(), bytes: 0 };
+/// Serves one connection to its end. `has_spoken` is set when a request was taken.
+pub(super) fn serve(
+    conversation: &mut dyn Conversation,
+    mut intake: Intake,
+    stop: &Stop,
+    limits: Limits,
+    has_spoken: &AtomicBool,
+) {
+    let share = Share::beyond(OWN_BYTES, &intake.input.unfinished);
+    let mut client =
+        Client { conversation, stop, unread: Unread::default(), bytes: 0, share, chunks: 0, has_spoken };
     loop {
         let outcome = client.request(&mut intake, limits);
         intake.read(std::mem::take(&mut client.bytes));
         match outcome {
             Ok(true) => {}
             Ok(false) | Err(End::Quiet | End::Busy(_)) => return,
+            Err(End::Broken) => return add(&intake.input.errors, 1),
             Err(End::Refused(refusal)) => {
                 add(&intake.input.bad_requests, 1);
-                let _ = client.answer(refusal.status, &refusal.text, true);
-                return client.linger();
+                return client.dismiss(refusal.status, &refusal.text);
             }
-            Err(End::Broken) => return add(&intake.input.errors, 1),
+            Err(End::Slow) => {
+                add(&intake.input.bad_requests, 1);
+                intake.input.refused.count(RefusedReason::TooSlow);
+                return client.dismiss("408 Request Timeout", "the request took too long");
+            }
+            Err(End::Full) => {
+                add(&intake.input.busy, 1);
+                intake.input.refused.count(RefusedReason::NoRoom);
+                return client.dismiss(UNAVAILABLE, "too many bytes of other requests are arriving");
+            }
         }
     }
 }
+
+/// The status of a refusal that will not last.
+const UNAVAILABLE: &str = "503 Service Unavailable\r\nRetry-After: 1";
 
 struct Client<'a> {
     conversation: &'a mut dyn Conversation,
@@ -123,18 +155,26 @@ struct Client<'a> {
     unread: Unread,
     /// Bytes read since they were counted.
     bytes: usize,
+    /// What the request that is arriving takes.
+    share: Share,
+    /// Bytes of its chunks that have been put together.
+    chunks: usize,
+    has_spoken: &'a AtomicBool,
 }
 
 impl Client<'_> {
     /// One request and its answer; whether another may follow.
     fn request(&mut self, intake: &mut Intake, limits: Limits) -> Result<bool, End> {
-        let head = self.head(limits.idle)?;
+        let head = self.head(intake, limits)?;
         let goes_on = !head.last && !self.stop.is_requested();
         match self.take(&head, intake, limits) {
-            Ok(()) => self.answer("200 OK", "", !goes_on)?,
+            Ok(()) => {
+                self.has_spoken.store(true, Relaxed);
+                self.answer("200 OK", "", !goes_on)?;
+            }
             Err(End::Busy(text)) => {
                 add(&intake.input.busy, 1);
-                self.answer("503 Service Unavailable\r\nRetry-After: 1", text, !goes_on)?;
+                self.answer(UNAVAILABLE, text, !goes_on)?;
             }
             Err(End::Refused(refusal)) if !refusal.closes => {
                 add(&intake.input.bad_requests, 1);
@@ -145,20 +185,24 @@ impl Client<'_> {
         Ok(goes_on)
     }
 
-    fn head(&mut self, idle: Duration) -> Result<Head, End> {
-        let mut deadline = Instant::now() + idle;
+    fn head(&mut self, intake: &Intake, limits: Limits) -> Result<Head, End> {
+        let mut deadline = Instant::now() + limits.idle;
         let mut has_begun = false;
         loop {
             if !has_begun && !self.unread.rest().is_empty() {
                 has_begun = true;
-                deadline = Instant::now() + HEAD_TIME;
+                deadline = Instant::now() + limits.message;
             }
             if let Some((head, length)) = request::parse(self.unread.rest())? {
                 self.unread.skip(length);
                 return Ok(head);
             }
             match self.fill(deadline, !has_begun) {
-                Err(End::Refused(_)) | Err(End::Broken) if !has_begun => return Err(End::Quiet),
+                Err(End::Broken) if !has_begun => return Err(End::Quiet),
+                Err(End::Slow) if !has_begun => {
+                    add(&intake.input.idle, 1);
+                    return Err(End::Quiet);
+                }
                 outcome => outcome?,
             }
         }
@@ -167,8 +211,10 @@ impl Client<'_> {
     /// Hands over every message of the body, or none.
     fn take(&mut self, head: &Head, intake: &mut Intake, limits: Limits) -> Result<(), End> {
         let body = self.body(head, limits)?;
+        self.chunks = 0;
+        self.hold(0)?;
         // Given back before the answer, which a client may be slow to read.
-        let mut share = Share::of(&intake.input, limits.bodies_bytes);
+        let mut share = Share::beyond(0, &intake.input.bodies);
         let body = match head.gzip {
             true => unpacked(&body, limits.body_bytes, &mut share)?,
             false if share.grow(body.len()) => body,
@@ -191,27 +237,28 @@ impl Client<'_> {
             }
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
-        let deadline = Instant::now() + BODY_TIME;
+        let deadline = Deadline { begun: Instant::now(), patience: limits.message, before: self.bytes };
         match head.length {
             Length::Bytes(length) => self.counted(length, limits.body_bytes, deadline),
             Length::Chunked => self.chunked(limits.body_bytes, deadline),
         }
     }
 
-    fn counted(&mut self, length: u64, most: usize, deadline: Instant) -> Result<Vec<u8>, End> {
+    fn counted(&mut self, length: u64, most: usize, deadline: Deadline) -> Result<Vec<u8>, End> {
         if length > most as u64 {
             self.discard(length, most, deadline)?;
             return Err(Refusal::of("413 Content Too Large", too_long_text(most)).into());
         }
         let length = length as usize;
         while self.unread.rest().len() < length {
-            self.fill(deadline, false)?;
+            self.fill_body(deadline)?;
+            self.hold(self.unread.rest().len())?;
         }
         Ok(self.unread.take(length))
     }
 
     /// Reads a body that nobody wants: a client that has not sent all of it does not read the answer.
-    fn discard(&mut self, length: u64, most: usize, deadline: Instant) -> Result<(), End> {
+    fn discard(&mut self, length: u64, most: usize, deadline: Deadline) -> Result<(), End> {
         if length > DISCARDED_BYTES {
             return Err(Refusal::last("413 Content Too Large", too_long_text(most)).into());
         }
@@ -223,11 +270,19 @@ impl Client<'_> {
             if left == 0 {
                 return Ok(());
             }
-            self.fill(deadline, false)?;
+            self.fill_body(deadline)?;
         }
     }
 
-    fn chunked(&mut self, most: usize, deadline: Instant) -> Result<Vec<u8>, End> {
+    /// Takes room for what has arrived of a request.
+    fn hold(&mut self, unread: usize) -> Result<(), End> {
+        match self.share.hold(self.chunks + unread) {
+            true => Ok(()),
+            false => Err(End::Full),
+        }
+    }
+
+    fn chunked(&mut self, most: usize, deadline: Deadline) -> Result<Vec<u8>, End> {
         let bad = || Refusal::last("400 Bad Request", "a chunk that is none");
         let mut body = Vec::new();
         loop {
@@ -248,6 +303,7 @@ impl Client<'_> {
                 return Err(Refusal::last("413 Content Too Large", too_long_text(most)).into());
             }
             body.append(&mut self.counted(length as u64, most, deadline)?);
+            self.chunks = body.len();
             if !self.line(deadline)?.is_empty() {
                 return Err(bad().into());
             }
@@ -255,7 +311,7 @@ impl Client<'_> {
     }
 
     /// The next line, without its end.
-    fn line(&mut self, deadline: Instant) -> Result<Vec<u8>, End> {
+    fn line(&mut self, deadline: Deadline) -> Result<Vec<u8>, End> {
         loop {
             if let Some(end) = self.unread.rest().iter().position(|&byte| byte == b'\n') {
                 let mut line = self.unread.take(end + 1);
@@ -267,8 +323,13 @@ impl Client<'_> {
                     Refusal::last("400 Bad Request", "a line between chunks that does not end").into()
                 );
             }
-            self.fill(deadline, false)?;
+            self.fill_body(deadline)?;
         }
+    }
+
+    /// Reads some more of a body.
+    fn fill_body(&mut self, deadline: Deadline) -> Result<(), End> {
+        self.fill(deadline.after(self.bytes), false)
     }
 
     /// Reads some more. A router that ends waits for a request that has begun, and for no other.
@@ -277,7 +338,7 @@ impl Client<'_> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Refusal::last("408 Request Timeout", "the request took too long").into());
+                return Err(End::Slow);
             }
             if self.stop.is_overdue() {
                 return Err(End::Quiet);
@@ -315,9 +376,14 @@ impl Client<'_> {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), End> {
-        self.conversation.set_patience(HEAD_TIME)?;
         self.conversation.write_all(bytes)?;
         Ok(self.conversation.flush()?)
+    }
+
+    /// The last answer of a connection whose client may be sending still.
+    fn dismiss(&mut self, status: &str, text: &str) {
+        let _ = self.answer(status, text, true);
+        self.linger();
     }
 
     /// Reads a little of what a refused client still sends: closing at once would take the answer from it.
@@ -329,6 +395,24 @@ impl Client<'_> {
                 return;
             }
         }
+    }
+}
+
+/// The time of a body: some for a start, and more with every byte that comes. One that trickles has an end, and one that
+/// is long and comes over a slow network gets what it needs.
+#[derive(Clone, Copy)]
+struct Deadline {
+    begun: Instant,
+    patience: Duration,
+    /// Bytes that had come before.
+    before: usize,
+}
+
+impl Deadline {
+    /// When it is over, if so many bytes have come by now.
+    fn after(&self, bytes: usize) -> Instant {
+        let come = bytes.saturating_sub(self.before) as u64;
+        self.begun + self.patience + Duration::from_millis(come * 1000 / SLOWEST_BODY_BYTES)
     }
 }
 

@@ -50,6 +50,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Refusal> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) if length > MAX_HEAD_BYTES => Err(too_long()),
         Ok(httparse::Status::Complete(length)) => Ok(Some((head(&request)?, length))),
         Ok(httparse::Status::Partial) if bytes.len() >= MAX_HEAD_BYTES => Err(too_long()),
         Ok(httparse::Status::Partial) => Ok(None),
@@ -87,13 +88,18 @@ fn head(request: &httparse::Request<'_, '_>) -> Result<Head, Refusal> {
                 }
                 head.length = Length::Chunked;
             }
-            "content-encoding" if is(header.value, "gzip") => head.gzip = true,
+            // The older name of the same thing (RFC 9110, 8.4.1.3).
+            "content-encoding" if is(header.value, "gzip") || is(header.value, "x-gzip") => head.gzip = true,
             "content-encoding" if is(header.value, "identity") => {}
             "content-encoding" => {
                 let text = "Content-Encoding: gzip is accepted, or none";
                 return Err(Refusal::last("415 Unsupported Media Type", text));
             }
             "expect" if is(header.value, "100-continue") => head.waits = true,
+            "expect" => {
+                let text = "Expect: 100-continue is accepted, or none";
+                return Err(Refusal::last("417 Expectation Failed", text));
+            }
             "connection" => {
                 head.last |= header.value.split(|&byte| byte == b',').any(|word| is(word, "close"))
             }
@@ -143,6 +149,7 @@ mod tests {
     #[test]
     fn a_head_that_cannot_be_trusted_is_refused() {
         let long = format!("POST / HTTP/1.1\r\nX: {}", "x".repeat(MAX_HEAD_BYTES));
+        let whole = format!("{long}\r\nContent-Length: 0\r\n\r\n");
         let many = format!("POST / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(MAX_HEADERS + 1));
         for (text, status) in [
             ("garbage\r\n\r\n", "400"),
@@ -153,6 +160,9 @@ mod tests {
             ("POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "400"),
             ("POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "501"),
             ("POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Encoding: br\r\n\r\n", "415"),
+            ("POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Encoding: gzip, gzip\r\n\r\n", "415"),
+            ("POST / HTTP/1.1\r\nContent-Length: 1\r\nExpect: money\r\n\r\n", "417"),
+            (&whole, "431"),
             (&long, "431"),
             (&many, "431"),
         ] {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Draw, Writer};
+use super::{Batch, Context, Draw, Endpoint, Place, Writer};
 use crate::{Message, Severity};
 
 /// Longer texts are cut: nobody reads them on a screen.
@@ -73,18 +73,37 @@ impl FromStr for Color {
     }
 }
 
+/// How it looks.
+pub(super) struct Settings {
+    pub(super) color: Color,
+}
+
+impl Endpoint for Settings {
+    fn name(&self) -> String {
+        String::from("console")
+    }
+
+    fn color(&mut self, color: Color) {
+        self.color = color;
+    }
+
+    fn open(self: Box<Self>) -> io::Result<Place> {
+        Ok(Place { draw: Some(drawing(self.color.applies())), writer: Box::new(Console(io::stdout())) })
+    }
+}
+
 /// Where lines for people are written.
-pub(super) struct Console<W>(pub(super) W);
+struct Console<W>(W);
 
 impl<W: Write + Send> Writer for Console<W> {
-    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        self.0.write_all(lines)?;
-        self.0.flush()
+    fn write(&mut self, batch: &Batch, context: &Context) {
+        let written = self.0.write_all(&batch.lines).and_then(|()| self.0.flush());
+        context.settle(batch.count, written);
     }
 }
 
 /// Messages as lines for people.
-pub(super) fn drawing(colored: bool) -> Draw {
+fn drawing(colored: bool) -> Draw {
     let painter = Painter::new(colored);
     Arc::new(move |message, lines| {
         let mut line = String::with_capacity(256);
@@ -92,6 +111,7 @@ pub(super) fn drawing(colored: bool) -> Draw {
         let _ = painter.line(message, &mut line);
         line.push('\n');
         lines.extend_from_slice(line.as_bytes());
+        Ok(())
     })
 }
 

@@ -2,30 +2,27 @@
 //! time, ours beside `tracing-subscriber`'s JSON with `tracing_appender::non_blocking` over a buffered writer.
 //!
 //! `cargo run --release --bin end_to_end` runs each way of both in turn, ours, theirs, ours, theirs, and prints the
-//! medians; `--write` puts them into `docs/performance.md` too. A full queue makes the caller wait, so nothing is lost on the way to a stream or a file. The
+//! medians, and then those of every peer over TCP; `--write` puts them into `docs/performance.md` too. A full queue
+//! makes the caller wait, so nothing is lost on the way to a stream or a file. The
 //! sink is a process of its own: its CPU time is not counted. `sink WAY` and `send PEER WAY ADDRESS` are the two
 //! ends of one run.
 
+mod send;
+mod sink;
+
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bench_peers::document;
-use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::NonBlockingBuilder;
-use tracing_metlog::WhenFull;
-use tracing_subscriber::layer::SubscriberExt;
+
+use send::PEERS;
 
 const MESSAGES: u64 = 1_000_000;
 const PAIRS: usize = 5;
 const BUFFER: usize = 256 * 1024;
-/// A datagram that has not come by then does not come.
-const DATAGRAM_PATIENCE: Duration = Duration::from_secs(2);
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -35,8 +32,8 @@ fn main() -> Result<(), Failure> {
     match arguments[..] {
         [] => compare(false),
         ["--write"] => compare(true),
-        ["sink", way] => sink(Way::named(way)?),
-        ["send", peer, way, address] => send(peer, Way::named(way)?, address),
+        ["sink", way] => sink::sink(Way::named(way)?),
+        ["send", peer, way, address] => send::send(peer, Way::named(way)?, address),
         _ => Err("usage: end_to_end [--write | sink WAY | send PEER WAY ADDRESS]".into()),
     }
 }
@@ -95,11 +92,36 @@ fn compare(write: bool) -> Result<(), Failure> {
         }
         table += &row(way, median(&ours).ok_or("no run")?, median(&theirs));
     }
+    table += "\n";
+    table += &all_peers()?;
     print!("{table}");
     if write {
         document::write(document::PERFORMANCE, "end-to-end", &table)?;
     }
     Ok(())
+}
+
+/// Every peer over TCP.
+fn all_peers() -> Result<String, Failure> {
+    eprintln!("tcp, every peer");
+    let mut runs = PEERS.each_ref().map(|_| Vec::new());
+    for _ in 0..PAIRS {
+        for (peer, runs) in PEERS.iter().zip(&mut runs) {
+            runs.push(run(peer.key, Way::Tcp)?);
+        }
+    }
+    let medians: Option<Vec<Run>> = runs.iter().map(|runs| median(runs)).collect();
+    let medians = medians.ok_or("no run")?;
+    let mut table = String::from(
+        "| over TCP | messages/s | CPU s per million | to ours |\n\
+         |---|--:|--:|--:|\n",
+    );
+    for (peer, run) in PEERS.iter().zip(&medians) {
+        let (rate, cpu) = (run.messages_per_second, run.cpu_seconds_per_million);
+        let ratio = cpu / medians[0].cpu_seconds_per_million;
+        let _ = writeln!(table, "| {} | {rate:.0} | {cpu:.2} | {ratio:.1}x |", peer.name);
+    }
+    Ok(table)
 }
 
 fn row(way: Way, ours: Run, theirs: Option<Run>) -> String {
@@ -170,7 +192,7 @@ fn result_of(
     sink.wait()?;
     match way {
         Way::File => {
-            let received = count_lines(File::open(address)?)?;
+            let received = sink::count_lines(File::open(address)?)?;
             std::fs::remove_file(address)?;
             Ok([received as f64, ended])
         }
@@ -191,137 +213,7 @@ fn numbers<const N: usize>(line: &str) -> Result<[f64; N], Failure> {
     numbers?.try_into().map_err(|_| format!("unexpected: {line}").into())
 }
 
-// ------------------------------------------------------------------------------------------------------ a sink
-
-/// Prints its address; then, when everything has come, how much that was and when the last of it came.
-fn sink(way: Way) -> Result<(), Failure> {
-    let (received, last) = match way {
-        Way::Tcp => {
-            let listener = TcpListener::bind("127.0.0.1:0")?;
-            announce(listener.local_addr()?);
-            (count_lines(listener.accept()?.0)?, now())
-        }
-        Way::Unix => {
-            let path = temporary("sock");
-            let listener = UnixListener::bind(&path)?;
-            announce(path.display());
-            (count_lines(listener.accept()?.0)?, now())
-        }
-        Way::Udp => {
-            let socket = UdpSocket::bind("127.0.0.1:0")?;
-            announce(socket.local_addr()?);
-            count_datagrams(&socket)?
-        }
-        Way::File => {
-            announce(temporary("log").display());
-            (0, 0.0)
-        }
-    };
-    println!("{received} {last}");
-    Ok(())
-}
-
-fn announce(address: impl std::fmt::Display) {
-    println!("{address}");
-}
-
-fn temporary(extension: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("bench-peers-{}.{extension}", std::process::id()))
-}
-
-/// Lines until all are there or the other side has closed.
-fn count_lines(mut from: impl Read) -> io::Result<u64> {
-    let mut buffer = vec![0; BUFFER];
-    let mut lines = 0;
-    while lines < MESSAGES {
-        match from.read(&mut buffer)? {
-            0 => break,
-            length => lines += buffer[..length].iter().filter(|&&byte| byte == b'\n').count() as u64,
-        }
-    }
-    Ok(lines)
-}
-
-fn count_datagrams(socket: &UdpSocket) -> io::Result<(u64, f64)> {
-    let mut buffer = vec![0; BUFFER];
-    let (mut received, mut last) = (0, 0.0);
-    socket.recv(&mut buffer)?;
-    socket.set_read_timeout(Some(DATAGRAM_PATIENCE))?;
-    loop {
-        received += 1;
-        if received == MESSAGES || received % 64 == 0 {
-            last = now();
-        }
-        if received == MESSAGES || socket.recv(&mut buffer).is_err() {
-            return Ok((received, last));
-        }
-    }
-}
-
-// ---------------------------------------------------------------------------------------------------- a sender
-
-/// Prints when it began, when all was handed to the kernel, and the CPU time of all its threads in between.
-fn send(peer: &str, way: Way, address: &str) -> Result<(), Failure> {
-    let finish: Box<dyn FnOnce()> = match peer {
-        "ours" => start_ours(way, address)?,
-        "json" => start_json(way, address)?,
-        _ => return Err(format!("no peer is called `{peer}`").into()),
-    };
-    let (began, cpu) = (now(), cpu_seconds());
-    for id in 0..MESSAGES {
-        tracing::info!(id, user = "amy.pond@example.org", ratio = 0.725, "request served");
-    }
-    finish();
-    println!("{began} {} {}", now(), cpu_seconds() - cpu);
-    Ok(())
-}
-
-fn start_ours(way: Way, address: &str) -> Result<Box<dyn FnOnce()>, Failure> {
-    let scheme = way.name();
-    let (layer, guard) = tracing_metlog::builder()
-        .logger("bench")
-        .router(format!("{scheme}://{address}"))
-        .when_full(WhenFull::Block)
-        .flush_timeout(Duration::from_secs(60))
-        .build()?;
-    install(tracing_subscriber::registry().with(LevelFilter::INFO).with(layer))?;
-    Ok(Box::new(move || {
-        let stats = guard.finish();
-        assert_eq!(stats.delivered, MESSAGES, "{stats}");
-    }))
-}
-
-fn start_json(way: Way, address: &str) -> Result<Box<dyn FnOnce()>, Failure> {
-    let out: Box<dyn Write + Send> = match way {
-        Way::Tcp => Box::new(BufWriter::with_capacity(BUFFER, TcpStream::connect(address)?)),
-        Way::Unix => Box::new(BufWriter::with_capacity(BUFFER, UnixStream::connect(address)?)),
-        Way::File => Box::new(BufWriter::with_capacity(BUFFER, File::create(address)?)),
-        Way::Udp => return Err("lines do not go over UDP".into()),
-    };
-    let (writer, guard) = NonBlockingBuilder::default().lossy(false).finish(out);
-    let lines =
-        tracing_subscriber::fmt().json().with_max_level(LevelFilter::INFO).with_writer(writer).finish();
-    install(lines)?;
-    Ok(Box::new(move || drop(guard)))
-}
-
-fn install(subscriber: impl tracing::Subscriber + Send + Sync) -> Result<(), Failure> {
-    Ok(tracing::subscriber::set_global_default(subscriber)?)
-}
-
 /// Seconds; the same clock in every process.
 fn now() -> f64 {
     SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64()
-}
-
-/// User and system time of all threads of this process so far.
-fn cpu_seconds() -> f64 {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: `usage` has room for what is written, and all zeroes is a valid `rusage` if nothing is.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
-        usage.assume_init()
-    };
-    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-    seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }

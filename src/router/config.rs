@@ -6,6 +6,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 #[cfg(feature = "heka")]
@@ -205,18 +206,28 @@ pub(super) struct ServerFiles {
 }
 
 impl Input {
-    #[cfg(not(any(feature = "http", feature = "tls")))]
-    const ACCEPTED: &'static str = "udp://HOST:PORT, tcp://HOST:PORT, unix:///PATH or unixgram:///PATH";
-    #[cfg(all(feature = "http", not(feature = "tls")))]
-    const ACCEPTED: &'static str =
-        "udp://HOST:PORT, tcp://HOST:PORT, http://HOST:PORT, unix:///PATH or unixgram:///PATH";
-    #[cfg(all(feature = "tls", not(feature = "http")))]
-    const ACCEPTED: &'static str = "udp://HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT?cert=/PATH&key=/PATH, \
-                                    unix:///PATH or unixgram:///PATH";
-    #[cfg(all(feature = "http", feature = "tls"))]
-    const ACCEPTED: &'static str = "udp://HOST:PORT, tcp://HOST:PORT, http://HOST:PORT, \
-                                    tls://HOST:PORT?cert=/PATH&key=/PATH, https://HOST:PORT?cert=/PATH&key=/PATH, \
-                                    unix:///PATH or unixgram:///PATH";
+    /// What an input may look like, as every error says: what this program was built with.
+    pub(super) fn accepted() -> &'static str {
+        static ACCEPTED: OnceLock<String> = OnceLock::new();
+        ACCEPTED.get_or_init(|| {
+            let (http, tls) = (cfg!(feature = "http"), cfg!(feature = "tls"));
+            let kinds = [
+                ("udp://HOST:PORT", true),
+                ("tcp://HOST:PORT", true),
+                ("http://HOST:PORT", http),
+                ("tls://HOST:PORT?cert=/PATH&key=/PATH", tls),
+                ("https://HOST:PORT?cert=/PATH&key=/PATH", http && tls),
+                ("zmq+tcp://HOST:PORT?handshake=HOST:PORT", cfg!(feature = "zmq")),
+                ("unix:///PATH", true),
+            ];
+            let kinds = kinds.iter().filter(|(_, is_there)| *is_there).map(|(kind, _)| *kind);
+            let heka = match cfg!(feature = "heka") {
+                true => ", with framing=heka, signers=/PATH and require-signature=true as options of udp, tcp, tls and unix",
+                false => "",
+            };
+            format!("{} or unixgram:///PATH{heka}", kinds.collect::<Vec<_>>().join(", "))
+        })
+    }
 
     /// Datagrams at `HOST:PORT`, one message each.
     pub fn udp(address: impl Into<String>) -> Self {
@@ -470,7 +481,7 @@ impl FromStr for Input {
 
     #[cfg(feature = "heka")]
     fn from_str(text: &str) -> Result<Self, RouterError> {
-        let error = || RouterError::Config { value: text.to_owned(), accepted: Input::ACCEPTED };
+        let error = || RouterError::Config { value: text.to_owned(), accepted: Input::accepted() };
         let (plain, options) = heka_options::take(text).ok_or_else(error)?;
         let input = Input::read(&plain).map_err(|_| error())?;
         match options.is_any() {
@@ -491,7 +502,7 @@ impl FromStr for Input {
 
 impl Input {
     fn read(text: &str) -> Result<Self, RouterError> {
-        let error = || RouterError::Config { value: text.to_owned(), accepted: Input::ACCEPTED };
+        let error = || RouterError::Config { value: text.to_owned(), accepted: Input::accepted() };
         let (scheme, rest) = text.split_once("://").ok_or_else(error)?;
         match scheme {
             "udp" if has_port(rest) => Ok(Input::udp(rest)),
@@ -694,6 +705,20 @@ mod tests {
         assert_eq!(Input::http("127.0.0.1:0").to_string(), text);
     }
 
+    #[cfg(feature = "zmq")]
+    #[test]
+    fn a_zeromq_input_is_written_as_it_is_read() {
+        for text in ["zmq+tcp://127.0.0.1:0", "zmq+tcp://[::1]:5565?handshake=127.0.0.1:5180"] {
+            assert_eq!(text.parse::<Input>().expect(text).to_string(), text);
+        }
+        assert_eq!("zmq://h:1".parse::<Input>().expect("an input"), Input::zmq("h:1"));
+        for text in
+            ["zmq://h", "zmq://h:1?handshake=h", "zmq://h:1?hwm=1", "zmq://h:1?handshake=h:1&framing=heka"]
+        {
+            text.parse::<Input>().expect_err(text);
+        }
+    }
+
     #[cfg(feature = "heka")]
     #[test]
     fn an_input_of_frames_is_written_as_it_is_read_and_names_a_file_that_is_wrong() {
@@ -703,7 +728,7 @@ mod tests {
         assert_eq!(input.to_string(), text);
         for text in ["tcp://h:1?framing=lines", "tcp://h:1?require-signature=yes", "tcp://h:1?signers=keys"] {
             let error = text.parse::<Input>().expect_err(text).to_string();
-            assert_eq!(error, format!("{text:?}: accepted is {}", Input::ACCEPTED));
+            assert_eq!(error, format!("{text:?}: accepted is {}", Input::accepted()));
         }
         let error = "tcp://h:1?signers=/nowhere/keys".parse::<Input>().expect_err("no file").to_string();
         assert!(error.contains("signers=/nowhere/keys: "), "{error}");
@@ -741,7 +766,7 @@ mod tests {
             ["", "udp", "udp://", "udp://host", "udp://:5", "udp://h:70000", "unix://x", "gopher://h:1"]
         {
             let error = text.parse::<Input>().expect_err(text).to_string();
-            assert_eq!(error, format!("{text:?}: accepted is {}", Input::ACCEPTED));
+            assert_eq!(error, format!("{text:?}: accepted is {}", Input::accepted()));
         }
         for text in ["", "console", "=console", "a,=console", "a*=console", "a=elsewhere", "a=file:"] {
             let error = text.parse::<Route>().expect_err(text).to_string();

@@ -356,3 +356,37 @@ fn an_option_of_frames_that_is_wrong_is_named() {
         assert!(error.contains(problem), "{text}: {error}");
     }
 }
+
+#[cfg(feature = "zmq")]
+#[test]
+fn an_address_of_a_zeromq_receiver_is_written_as_it_is_read() {
+    let read = |text: &str| match text.parse::<Address>() {
+        Ok(Address::Zmq { options, .. }) => options,
+        other => panic!("{text}: {other:?}"),
+    };
+    assert_eq!(read("zmq://router"), ZmqOptions::default());
+    assert_eq!("zmq://router".parse::<Address>().expect("an address").to_string(), "zmq+tcp://router:5565");
+    let text = "zmq+tcp://[::1]:1?handshake=[::1]:5180&handshake-timeout=1000&livecheck=3&spill=stderr&hwm=7";
+    let expected = ZmqOptions {
+        handshake: Some((String::from("::1"), 5180)),
+        handshake_timeout: std::time::Duration::from_secs(1),
+        livecheck: std::time::Duration::from_secs(3),
+        spill: true,
+        hwm: Some(7),
+    };
+    assert_eq!(read(text), expected);
+    assert_eq!(text.parse::<Address>().expect("an address").to_string(), text);
+    for (text, problem) in [
+        ("zmq://router?handshake=h", "handshake: the port is missing"),
+        ("zmq://router?livecheck=3", "stand with handshake only"),
+        ("zmq://router?handshake=h:1&handshake-timeout=0", "a number from 1 to 60000"),
+        ("zmq://router?spill=stdout", "where stderr is accepted"),
+        ("zmq://router?hwm=0", "a number from 1 to"),
+        ("zmq://router?gzip=true", "handshake, handshake-timeout, livecheck, spill and hwm are known"),
+        ("zmq://router?framing=heka", "and \"zmq\" does not"),
+    ] {
+        let error = text.parse::<Address>().expect_err(text).to_string();
+        let is_without_heka = !cfg!(feature = "heka") && text.ends_with("heka");
+        assert!(error.contains(problem) || is_without_heka, "{text}: {error}");
+    }
+}

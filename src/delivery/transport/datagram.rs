@@ -81,15 +81,14 @@ struct Current<S> {
 }
 
 impl<S> Current<S> {
-    fn new<O: Open<Socket = S>>(socket: S, framing: Framing) -> Self {
+    fn new<O: Open<Socket = S>>(socket: S) -> Self {
         Current {
             socket,
             since: Instant::now(),
             refused: false,
             sent: 0,
             #[cfg(target_os = "linux")]
-            // What makes datagrams equally long are blanks, which JSON allows and no other form.
-            segments: (O::HAS_SEGMENTS && framing == Framing::Datagram).then(Segments::new),
+            segments: O::HAS_SEGMENTS.then(Segments::new),
         }
     }
 }
@@ -107,10 +106,10 @@ impl<O: Open> Datagrams<O> {
     /// The socket to send on. One that cannot be replaced (the name server is down) goes on being used.
     fn opened(&mut self, deadline: Instant) -> io::Result<Current<O::Socket>> {
         match self.current.take() {
-            None => self.opener.open(deadline).map(|socket| Current::new::<O>(socket, self.framing)),
+            None => self.opener.open(deadline).map(Current::new::<O>),
             Some(old) if self.opener.is_stale(old.since.elapsed(), old.refused) => {
                 // Of the old socket too nothing is known but that it is there.
-                Ok(Current::new::<O>(self.opener.open(deadline).unwrap_or(old.socket), self.framing))
+                Ok(Current::new::<O>(self.opener.open(deadline).unwrap_or(old.socket)))
             }
             Some(current) => Ok(current),
         }

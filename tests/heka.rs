@@ -380,3 +380,22 @@ fn what_waited_on_disk_for_a_router_of_frames_arrives_and_could_go_to_one_of_jso
     assert_eq!((stats.inherited, stats.delivered, stats.spooled), (1_000, 1_000, 0), "{stats}");
     assert_eq!(router.shutdown(PATIENCE).malformed_total(), 0);
 }
+
+#[cfg(feature = "spool")]
+#[test]
+fn what_is_sent_from_disk_by_hand_is_framed_and_signed_too() {
+    let directory = Directory::new();
+    let (spool, key) = (directory.path("spool"), directory.path("key"));
+    std::fs::write(&key, "s3cr3t").expect("written");
+    let (client, guard) = client(tracing_metlog::builder().router("tcp://127.0.0.1:9").spool(&spool));
+    (0..100).for_each(|number| client.message("oldstyle").payload(number).send());
+    let stats = guard.finish();
+    assert_eq!(stats.spooled, 100, "{stats}");
+    let (router, capture) =
+        start([Input::tcp("127.0.0.1:0").signer(signer(HmacHash::Sha1)).require_signature(true)]);
+    let to = format!("{}?framing=heka&signer=ops&key-file={}", router.addresses()[0], key.display());
+    let sent = tracing_metlog::spool::send(&spool, &to.parse().expect("an address"), PATIENCE).expect("sent");
+    assert_eq!((sent.delivered, sent.lost), (100, 0));
+    assert_eq!(payloads(&capture, 100), (0..100).map(|number: u32| number.to_string()).collect::<Vec<_>>());
+    assert_eq!(router.shutdown(PATIENCE).malformed_total(), 0);
+}

@@ -36,6 +36,12 @@ pub fn heka_frame(message: &[u8]) -> Option<Vec<u8>> {
     writer.write(message, None, &mut frame).ok().map(|_| frame)
 }
 
+/// What the statsd output makes of a message; `None` if it refuses it.
+pub fn statsd_lines(message: &crate::Message) -> Option<String> {
+    const LONGEST: usize = 1_432;
+    crate::router::statsd_lines("prefix", message, LONGEST).ok()
+}
+
 /// One message as a record of the spool.
 #[cfg(feature = "spool")]
 pub fn spool_record(sequence: u64, message: &[u8]) -> Vec<u8> {

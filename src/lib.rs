@@ -81,6 +81,14 @@
 #[cfg(all(feature = "ring", not(target_os = "linux")))]
 compile_error!("the feature `ring` needs Linux: its memory is a file whose blocks must be promised");
 
+// What tests of this crate's inside say of faults goes into the same report as that of others.
+#[cfg(test)]
+extern crate self as tracing_metlog;
+#[cfg(test)]
+#[allow(dead_code)]
+#[path = "../tests/process_support/fault_report.rs"]
+mod fault_report;
+
 mod builder;
 mod capture;
 mod delivery;

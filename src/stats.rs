@@ -178,7 +178,7 @@ impl Losses {
         LossReason::ALL.into_iter().map(|reason| (reason, self.count(reason))).filter(|&(_, count)| count > 0)
     }
 
-    fn plus(&self, other: &Losses) -> Losses {
+    pub(crate) fn plus(&self, other: &Losses) -> Losses {
         Losses(std::array::from_fn(|index| self.0[index] + other.0[index]))
     }
 
@@ -403,7 +403,13 @@ impl DestinationCounters {
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }
 
-    fn problem(&self) -> Option<String> {
+    /// Messages that have arrived, and failures, ever.
+    #[cfg(feature = "router")]
+    pub(crate) fn progress(&self) -> (u64, u64) {
+        (self.delivered.load(Ordering::Relaxed), self.failures.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn problem(&self) -> Option<String> {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

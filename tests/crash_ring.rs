@@ -125,6 +125,7 @@ fn die(mode: &str) {
         "_exit" => unsafe { libc::_exit(3) },
         // SAFETY: as above.
         "timers" | "late" => unsafe { libc::_exit(3) },
+        "oom" => use_up_the_memory(),
         "fork" => fork_and_die(),
         // The parent kills it, some time.
         "killed" => {}
@@ -252,11 +253,16 @@ impl Logging {
     }
 
     /// Waits for its end, and gives how many calls have returned in all.
-    fn ended(mut self, already: u64) -> u64 {
+    fn ended(self, already: u64) -> u64 {
+        already + self.ended_how().0
+    }
+
+    /// Waits for its end, and gives how many more calls have returned, and how it ended.
+    fn ended_how(mut self) -> (u64, std::process::ExitStatus) {
         let mut rest = Vec::new();
         self.told.read_to_end(&mut rest).expect("read");
-        self.child.wait().expect("waited for");
-        already + (rest.len() / 8) as u64
+        let status = self.child.wait().expect("waited for");
+        ((rest.len() / 8) as u64, status)
     }
 
     fn killed_after(mut self, calls: u64) -> u64 {
@@ -408,6 +414,76 @@ fn a_destination_that_is_down_does_not_use_up_the_ring_of_the_others() {
     eventually("every connection is read to its end", || sink.open() == 0);
     let got = Got::read(&sink.lines());
     assert_eq!((got.missing(1, CALLS).count(), got.ids.len() as u64), (0, CALLS));
+}
+
+/// Where a child finds its memory cgroup.
+const CGROUP: &str = "TEST_CGROUP";
+
+/// Goes into a cgroup with little memory, and takes more.
+fn use_up_the_memory() {
+    let cgroup = PathBuf::from(std::env::var_os(CGROUP).expect("given"));
+    std::fs::write(cgroup.join("cgroup.procs"), std::process::id().to_string()).expect("moved");
+    let mut taken = Vec::new();
+    for _ in 0..1_024 {
+        taken.push(vec![1_u8; 1 << 20]);
+    }
+    panic!("{} MiB, and nobody was killed", std::hint::black_box(taken).len());
+}
+
+/// A memory cgroup with 16 MiB, gone with the test.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// `None` where none can be made. Of version 2 or 1, whichever there is.
+    fn make() -> Option<Cgroup> {
+        let name = format!("metlog-test-{}", std::process::id());
+        [("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")]
+            .into_iter()
+            .find_map(|(root, limit)| {
+                let cgroup = Cgroup(Path::new(root).join(&name));
+                std::fs::create_dir(&cgroup.0).ok()?;
+                // Where no such cgroups are, this is a directory like any other, and empty.
+                let mut limit = OpenOptions::new().write(true).open(cgroup.0.join(limit)).ok()?;
+                std::io::Write::write_all(&mut limit, b"16777216").ok()?;
+                Some(cgroup)
+            })
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // Not before the kernel has taken the last process out of it.
+        for _ in 0..100 {
+            if std::fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}
+
+/// The out-of-memory killer sends SIGKILL, which other tests send too; here it is its own.
+#[test]
+fn every_call_that_returned_is_delivered_after_the_out_of_memory_killer() {
+    let Some(cgroup) = Cgroup::make() else {
+        // Containers have none, even for root, so this is no failure. A kill by another is tested in any case.
+        return println!("no memory cgroup can be made here: the out-of-memory killer is not tested");
+    };
+    let (sink, directory) = (Sink::start(), Directory::new());
+    let ring = directory.file("ring");
+    let down = format!("tcp://127.0.0.1:{}", closed_port());
+    let mut returned = BTreeMap::new();
+    for t in 0..5 {
+        let variables = [(CGROUP, cgroup.0.as_path())];
+        let child = Logging::start_with("oom", &down, Some(&ring), t, 500 + t * 300, &variables);
+        let (calls, status) = child.ended_how();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{status:?}");
+        returned.insert(t, calls);
+    }
+    deliver(&sink.address, &ring);
+    eventually("every connection is read to its end", || sink.open() == 0);
+    let (delivered, duplicates) = check(&sink.lines(), &returned);
+    record("out-of-memory killer x 5, ring", "every returned call", delivered, delivered, &[], duplicates);
 }
 
 fn rings(directory: &Path) -> Vec<String> {

@@ -422,21 +422,16 @@ fn hostile_expressions_meet_a_limit_and_not_the_end_of_the_stack() {
 }
 
 #[test]
-fn a_name_of_thousands_of_dots_reaches_128_levels_and_no_further() {
+fn a_name_of_a_thousand_dots_reaches_128_levels_and_no_further() {
     let path = |levels: usize| vec!["a"; levels].join(".");
     let mut fields = Map::from_iter([(String::from("a"), json!("bottom"))]);
-    for _ in 0..10_000 {
+    for _ in 0..1_000 {
         fields = Map::from_iter([(String::from("a"), Value::Object(fields))]);
     }
     let mut message = Message::new("oldstyle", "text");
     message.fields = fields;
     assert!(parse(&format!("Fields[{}] != NIL", path(129))).matches(&message));
-    assert!(parse(&format!("Fields[{}] == NIL", path(10_001))).matches(&message));
-    // Dropping it level by level: `Value` itself would recurse.
-    let mut rest = message.fields.into_iter().next();
-    while let Some((_, Value::Object(object))) = rest {
-        rest = object.into_iter().next();
-    }
+    assert!(parse(&format!("Fields[{}] == NIL", path(1_001))).matches(&message));
 }
 
 #[test]

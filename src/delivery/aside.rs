@@ -10,7 +10,7 @@ use super::spool::Spool;
 
 /// Where the worker takes messages to in one visit, and from where.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(crate) enum Way {
     /// New ones to the destinations.
     Outlets,
     /// New ones to the spool.
@@ -22,7 +22,7 @@ pub(super) enum Way {
 }
 
 /// The spool, if there is one, and whose turn it is.
-pub(super) struct Aside {
+pub(crate) struct Aside {
     spool: Option<Spool>,
     /// New messages go to the spool now.
     is_chosen: bool,
@@ -31,13 +31,13 @@ pub(super) struct Aside {
 }
 
 impl Aside {
-    pub(super) fn new(spool: Option<Spool>) -> Self {
+    pub(crate) fn new(spool: Option<Spool>) -> Self {
         Aside { spool, is_chosen: false, is_spools_turn: true }
     }
 
     /// Puts one new message where new messages go now.
     #[inline]
-    pub(super) fn put(&mut self, outlets: &mut [Outlet], message: &[u8]) {
+    pub(crate) fn put(&mut self, outlets: &mut [Outlet], message: &[u8]) {
         match &mut self.spool {
             // What is being sent from the spool is mixed with nothing else: all of it is on disk still.
             Some(spool) if self.is_chosen || spool.is_sending() => spool.put(message),
@@ -62,7 +62,7 @@ impl Aside {
 
     /// What to do next. New messages go to the spool when no destination answers, or when none has room and the queue
     /// fills. When one answers, batches of new messages and of the spool take turns, so that neither starves the other.
-    pub(super) fn way(&self, outlets: &[Outlet], queue_is_low: bool) -> Way {
+    pub(crate) fn way(&self, outlets: &[Outlet], queue_is_low: bool) -> Way {
         let has_room = outlets.iter().any(Outlet::has_room);
         let Some(spool) = &self.spool else { return if has_room { Way::Outlets } else { Way::Nowhere } };
         let all_fail = outlets.iter().all(Outlet::is_failing);
@@ -88,7 +88,7 @@ impl Aside {
 
     /// After the destinations have sent what they can: tells the spool what has arrived, and takes from a destination that has failed what it has not
     /// got. What several destinations hold stays with them. Whether there is more to do now than before.
-    pub(super) fn tend(&mut self, outlets: &mut [Outlet]) -> bool {
+    pub(crate) fn tend(&mut self, outlets: &mut [Outlet]) -> bool {
         self.is_chosen = false;
         let Some(spool) = &mut self.spool else { return false };
         let mut has_tended = false;
@@ -108,62 +108,74 @@ impl Aside {
     }
 
     /// New messages go to the spool until [`write`](Aside::write). `false` when there is none.
-    pub(super) fn choose(&mut self) -> bool {
+    pub(crate) fn choose(&mut self) -> bool {
         self.is_chosen = self.spool.is_some();
         self.is_chosen
     }
 
     /// Brings to disk what was put in.
-    pub(super) fn write(&mut self) {
+    pub(crate) fn write(&mut self) {
         self.is_chosen = false;
         self.spool.iter_mut().for_each(Spool::write);
     }
 
     /// No new messages are there: the spool need not wait for some.
-    pub(super) fn pass_turn(&mut self) {
+    pub(crate) fn pass_turn(&mut self) {
         self.is_spools_turn = true;
     }
 
     /// Puts the next batch of the spool into the outlets. `false` when there is none.
-    pub(super) fn send(&mut self, outlets: &mut [Outlet]) -> bool {
+    pub(crate) fn send(&mut self, outlets: &mut [Outlet]) -> bool {
         self.is_spools_turn = false;
         let Some(spool) = &mut self.spool else { return false };
         spool.read(|message| outlets.iter_mut().for_each(|outlet| outlet.put(message)))
     }
 
     /// Whether a destination that fails holds nothing but what the spool holds too: a flush need not wait for it.
-    pub(super) fn holds_all(&self, outlets: &[Outlet]) -> bool {
+    pub(crate) fn holds_all(&self, outlets: &[Outlet]) -> bool {
         let is_sending = self.spool.as_ref().is_some_and(Spool::is_sending);
         is_sending && matches!(outlets, [only] if only.is_failing())
     }
 
+    /// Whether the spool has messages that could be sent now.
+    #[cfg(feature = "router")]
+    pub(crate) fn has_backlog(&self) -> bool {
+        self.spool.as_ref().is_some_and(Spool::has_backlog)
+    }
+
+    /// Whether messages of the spool are with the destinations.
+    #[cfg(feature = "router")]
+    pub(crate) fn is_sending(&self) -> bool {
+        self.spool.as_ref().is_some_and(Spool::is_sending)
+    }
+
     /// Somebody waits for a flush.
-    pub(super) fn hurry(&mut self) {
+    pub(crate) fn hurry(&mut self) {
         self.spool.iter_mut().for_each(Spool::hurry);
     }
 
     /// A flush is complete when this is done.
-    pub(super) fn sync(&mut self) {
+    pub(crate) fn sync(&mut self) {
         self.spool.iter_mut().for_each(Spool::sync);
     }
 
     /// Whether messages were put into the spool that are not on disk.
-    pub(super) fn has_unwritten(&self) -> bool {
+    pub(crate) fn has_unwritten(&self) -> bool {
         self.spool.as_ref().is_some_and(Spool::has_unwritten)
     }
 
     /// When there is something to do here again without being told.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         self.spool.as_ref().and_then(Spool::due)
     }
 
     /// Whether there is a spool.
-    pub(super) fn is_there(&self) -> bool {
+    pub(crate) fn is_there(&self) -> bool {
         self.spool.is_some()
     }
 
     /// At the end: what the destinations have not got goes to the spool, or stays there.
-    pub(super) fn close(&mut self, outlets: &mut [Outlet]) {
+    pub(crate) fn close(&mut self, outlets: &mut [Outlet]) {
         let Some(spool) = &mut self.spool else { return };
         match spool.is_sending() {
             true if has_arrived(outlets) => spool.confirm(),

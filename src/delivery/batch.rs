@@ -69,10 +69,14 @@ impl Batch {
     pub fn lost(&mut self, reason: LossReason) {
         if !self.is_empty() {
             self.settle(1);
-            match self.lost.iter_mut().find(|(known, _)| *known == reason) {
-                Some((_, count)) => *count += 1,
-                None => self.lost.push((reason, 1)),
-            }
+            self.note_lost(reason);
+        }
+    }
+
+    fn note_lost(&mut self, reason: LossReason) {
+        match self.lost.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, count)) => *count += 1,
+            None => self.lost.push((reason, 1)),
         }
     }
 
@@ -161,6 +165,39 @@ impl Batch {
     pub(crate) fn rewind(&mut self) {
         self.written = self.start();
         self.sent = self.settled;
+    }
+}
+
+/// What became of one message of many that a receiver has judged one by one.
+#[cfg(feature = "http")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Delivered,
+    Lost(LossReason),
+    /// It is to be sent again.
+    Again,
+}
+
+#[cfg(feature = "http")]
+impl Batch {
+    /// Settles the next messages, each as its fate says. Those that are to be sent again stay, before all the others.
+    pub(crate) fn settle_each(&mut self, fates: &[Fate]) {
+        let judged = fates.len().min(self.len());
+        let mut left =
+            Batch { delivered: self.delivered, lost: std::mem::take(&mut self.lost), ..Batch::default() };
+        let (mut delivered, mut lost) = (0, Vec::new());
+        for (index, frame) in self.frames().enumerate() {
+            match fates[..judged].get(index) {
+                Some(Fate::Delivered) => delivered += 1,
+                Some(Fate::Lost(reason)) => lost.push(*reason),
+                Some(Fate::Again) | None => left.push(|out| out.extend_from_slice(frame)),
+            }
+        }
+        left.delivered += delivered;
+        for reason in lost {
+            left.note_lost(reason);
+        }
+        *self = left;
     }
 }
 
@@ -288,6 +325,21 @@ mod tests {
         assert!(other.is_empty());
         assert_eq!(batch.frames().collect::<Vec<_>>(), [&b"one"[..], b"two", b"three"]);
         assert_eq!((batch.unwritten(), batch.unconfirmed()), (&b"twothree"[..], 1));
+    }
+
+    #[cfg(feature = "http")]
+    #[test]
+    fn messages_that_were_judged_one_by_one_are_settled_so_and_those_to_be_sent_again_come_first() {
+        let mut batch = of(&["zero", "one", "two", "three", "four", "five"]);
+        batch.delivered(1);
+        batch.wrote(20);
+        batch.settle_each(&[Fate::Delivered, Fate::Again, Fate::Lost(LossReason::Rejected), Fate::Again]);
+        assert_eq!(batch.frames().collect::<Vec<_>>(), [&b"two"[..], b"four", b"five"]);
+        assert_eq!((batch.unwritten(), batch.unconfirmed()), (&b"twofourfive"[..], 0));
+        assert_eq!(batch.take_account(), (2, vec![(LossReason::Rejected, 1)]));
+        batch.settle_each(&[Fate::Delivered; 9]);
+        assert!(batch.is_empty());
+        assert_eq!(batch.take_account(), (3, vec![]));
     }
 
     #[test]

@@ -252,3 +252,6 @@ impl RingReader {
         Found { messages, damaged }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! In: chunks of records. Out: bytes at every destination, or a counted reason why not.
 
 pub(crate) mod address;
-mod aside;
+pub(crate) mod aside;
 pub(crate) mod backoff;
 pub(crate) mod batch;
 #[cfg(feature = "ring")]

@@ -204,6 +204,24 @@ impl Outlet {
         }
     }
 
+    /// Bytes in the batch at hand that are not written yet, for an outlet that knows: the only destination's.
+    #[cfg(feature = "router")]
+    pub(crate) fn unwritten_bytes(&self) -> usize {
+        match &self.way {
+            Way::Here(destination) => destination.batch.unwritten().len(),
+            Way::Apart(_) => 0,
+        }
+    }
+
+    /// Bytes in the batch at hand, for an outlet that knows.
+    #[cfg(feature = "sentry")]
+    pub(crate) fn held_bytes(&self) -> usize {
+        match &self.way {
+            Way::Here(destination) => destination.batch.remaining().len(),
+            Way::Apart(_) => 0,
+        }
+    }
+
     /// Whether no batch that is half sent would get a message that is put in here now.
     pub(crate) fn is_between_batches(&self) -> bool {
         match &self.way {

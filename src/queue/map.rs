@@ -216,8 +216,12 @@ impl Buffer {
             let end = self.slot.as_ptr().add(SLOT_HEAD + self.len);
             ptr::copy_nonoverlapping(record.as_ptr(), end, record.len());
         }
+        #[cfg(test)]
+        crate::queue::points::pass("a record is copied");
         self.len += record.len();
         self.commit();
+        #[cfg(test)]
+        crate::queue::points::pass("its length is stored");
         true
     }
 
@@ -235,14 +239,20 @@ impl Buffer {
         let Some(region) = &self.region else { return };
         let begun = region.begun.fetch_add(1, Ordering::Relaxed);
         self.set_order(NOT_TAKEN | begun);
+        #[cfg(test)]
+        crate::queue::points::pass("a chunk has its order");
         // SAFETY: this is inside of the slot's head, aligned to four bytes, and only reached like this.
         let place = unsafe { AtomicU32::from_ptr(self.slot.as_ptr().add(LANE_AT).cast()) };
         place.store(lane as u32, Ordering::Relaxed);
+        #[cfg(test)]
+        crate::queue::points::pass("a chunk has its lane");
     }
 
     /// Notes that the worker has taken it, as number `order` of all.
     pub(crate) fn note_taken(&mut self, order: u64) {
         self.set_order(order & !NOT_TAKEN);
+        #[cfg(test)]
+        crate::queue::points::pass("a chunk is taken");
     }
 
     fn set_order(&self, order: u64) {
@@ -262,6 +272,8 @@ impl Buffer {
         self.commit();
         // Nothing that is written into the slot from now on is there before the 0 is.
         std::sync::atomic::fence(Ordering::SeqCst);
+        #[cfg(test)]
+        crate::queue::points::pass("a chunk is given back");
     }
 }
 

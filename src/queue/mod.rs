@@ -15,6 +15,8 @@ mod heap;
 mod lane;
 #[cfg(feature = "ring")]
 pub(crate) mod map;
+#[cfg(all(test, feature = "ring"))]
+pub(crate) mod points;
 #[cfg(feature = "ring")]
 pub(crate) mod ring;
 

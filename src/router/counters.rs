@@ -2,7 +2,8 @@
 //! Out: [`Counters`], a copy at one moment, readable as text.
 //!
 //! Two laws hold once the router has been shut down: every frame is in `received` or in `malformed`, and every
-//! message handed to an output is in that output's `delivered`, `dropped`, `failed` or `queued`.
+//! message handed to an output, or found in its spool (`inherited`), is in that output's `delivered`, `dropped`,
+//! `failed`, `spooled` or `queued`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +18,7 @@ use super::lock;
 use super::output::console::Escaped;
 use super::refused::{Refused, RefusedReason};
 use crate::delivery::framing::FrameError;
+use crate::stats::Losses;
 
 /// How many types are counted by name; a sender that invents types must not fill the memory.
 const MAX_TYPES: usize = 1_000;
@@ -217,7 +219,15 @@ pub struct OutputCounters {
     pub dropped: u64,
     /// Could not be written.
     pub failed: u64,
-    /// In its queue now; at the end, what it did not get done before the deadline.
+    /// Those of `failed` that an output over a network has lost, by reason.
+    pub lost: Losses,
+    /// Messages of earlier runs that were found in the output's spool.
+    pub inherited: u64,
+    /// In the output's spool now: on disk, and not delivered. At the end they are the next start's.
+    pub spooled: u64,
+    /// Delivered, but cut to fit, and marked `truncated`.
+    pub truncated: u64,
+    /// In its queue or on its way now; at the end, what it did not get done before the deadline.
     pub queued: u64,
     /// The last error of writing, when there was one.
     pub last_error: Option<String>,
@@ -282,6 +292,13 @@ impl fmt::Display for OutputCounters {
         write_nonzero(
             formatter,
             &[("dropped", self.dropped), ("failed", self.failed), ("queued", self.queued)],
+        )?;
+        if self.lost.total() > 0 {
+            write!(formatter, ", lost {}", self.lost)?;
+        }
+        write_nonzero(
+            formatter,
+            &[("inherited", self.inherited), ("spooled", self.spooled), ("truncated", self.truncated)],
         )?;
         match &self.last_error {
             Some(error) => write!(formatter, " ({error})"),
@@ -389,7 +406,17 @@ pub(super) struct OutputState {
     pub(super) delivered: AtomicU64,
     pub(super) dropped: AtomicU64,
     pub(super) failed: AtomicU64,
+    pub(super) account: Mutex<Account>,
     pub(super) last_error: Mutex<Option<String>>,
+}
+
+/// What an output that delivers over a network knows of its messages besides how many are settled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Account {
+    pub(super) lost: Losses,
+    pub(super) inherited: u64,
+    pub(super) spooled: u64,
+    pub(super) truncated: u64,
 }
 
 impl OutputState {
@@ -407,14 +434,30 @@ impl OutputState {
     pub(super) fn counters(&self) -> OutputCounters {
         // What is settled is read before what was accepted, so that the difference is never negative.
         let (delivered, failed) = (self.delivered.load(Relaxed), self.failed.load(Relaxed));
+        let Account { lost, inherited, spooled, truncated } = *lock(&self.account);
         OutputCounters {
             name: self.name.clone(),
             delivered,
             dropped: self.dropped.load(Relaxed),
             failed,
-            queued: self.accepted.load(Relaxed).saturating_sub(delivered + failed),
+            lost,
+            inherited,
+            spooled,
+            truncated,
+            queued: (self.accepted.load(Relaxed) + inherited).saturating_sub(delivered + failed + spooled),
             last_error: lock(&self.last_error).clone(),
         }
+    }
+}
+
+impl Account {
+    /// What was `before` is now something else.
+    pub(super) fn change(&mut self, before: &Account, now: &Account) {
+        let moved = |own: u64, before: u64, now: u64| (own + now).saturating_sub(before);
+        self.lost = self.lost.plus(&now.lost.since(&before.lost));
+        self.inherited = moved(self.inherited, before.inherited, now.inherited);
+        self.spooled = moved(self.spooled, before.spooled, now.spooled);
+        self.truncated = moved(self.truncated, before.truncated, now.truncated);
     }
 }
 

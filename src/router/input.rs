@@ -548,10 +548,11 @@ fn read_stream(
                     (has_ended, is_message) = (true, is_message | frame.is_ok());
                     intake.frame(frame);
                 });
-                intake.hand_over();
+                // First of all: who sees a message at an output may come back at once, and find it keeps its place.
                 if is_message && !has_spoken.load(Relaxed) {
                     has_spoken.store(true, Relaxed);
                 }
+                intake.hand_over();
                 if frames.is_over() {
                     break;
                 }

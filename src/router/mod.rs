@@ -70,9 +70,18 @@ pub use decode::{decode, DecodeError};
 pub use matcher::{
     language, Matcher, MatcherError, MatcherSet, Matches, NumberVariable, Subject, TextVariable,
 };
-pub use output::{Capture, Color, FileFormat, FileOutput, Output};
+#[cfg(feature = "sentry")]
+pub use output::SentryOutput;
+pub use output::{
+    Capture, Color, ConsoleFormat, ConsoleOutput, FileFormat, FileOutput, ForwardOutput, Output, StatsdOutput,
+};
+#[cfg(feature = "http")]
+pub use output::{HttpFormat, HttpOutput};
 pub use peers::Network;
 pub use refused::RefusedReason;
+
+#[cfg(fuzzing)]
+pub(crate) use output::statsd::line::lines as statsd_lines;
 
 use connections::Connections;
 use counters::{InputState, TypeCounters};
@@ -110,6 +119,7 @@ impl Router {
         }
         let stop = Arc::new(Stop::new().map_err(RouterError::System)?);
         let bound = config.inputs.into_iter().map(input::bind).collect::<Result<Vec<_>, _>>()?;
+        refuse_circles(&config.routes, &bound)?;
         let (matchers, outputs, writers) = open_outputs(config.routes)?;
         let mut router = Router {
             addresses: bound.iter().map(|bound| bound.state.address.clone()).collect(),
@@ -204,6 +214,22 @@ impl fmt::Debug for Router {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Router").field("addresses", &self.addresses).finish_non_exhaustive()
     }
+}
+
+/// No output may send to the router itself. One that does so by way of another router cannot be seen from here.
+fn refuse_circles(routes: &[Route], bound: &[Bound]) -> Result<(), RouterError> {
+    let addresses = bound.iter().map(|bound| bound.state.address.as_str());
+    for (address, route) in addresses.flat_map(|address| routes.iter().map(move |route| (address, route))) {
+        if route.output.leads_to(address) {
+            let problem = format!(
+                "it leads to this router's own input {address}, and every message would come back for ever; \
+                 the address of another router is accepted"
+            );
+            let (output, kind) = (route.output.to_string(), io::ErrorKind::InvalidInput);
+            return Err(RouterError::Output { output, source: io::Error::new(kind, problem) });
+        }
+    }
+    Ok(())
 }
 
 type Outputs = (MatcherSet, Vec<Queue>, Vec<Running>);

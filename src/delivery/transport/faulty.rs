@@ -15,6 +15,7 @@ use super::socket::Ready;
 use super::stream::{Connect, Stream, StreamSocket};
 use super::support::{batch_of, soon};
 use super::Transport;
+use crate::fault_report::record;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
@@ -141,23 +142,33 @@ const BYTES: usize = 10 + 45 + 10;
 
 #[test]
 fn a_short_write_or_a_passing_error_at_any_byte_of_a_batch_loses_doubles_and_damages_nothing() {
+    let mut runs = 0;
     let errors = [Errno::INTR, Errno::AGAIN, Errno::NOBUFS, Errno::NOMEM].map(Fault::Error);
     for fault in errors.into_iter().chain([Fault::Short]) {
         for at in 0..=BYTES {
             let (read, all) = sent_with(fault, at);
             assert_eq!(read, [all], "{fault:?} at {at}");
+            runs += 1;
         }
     }
+    let fault =
+        format!("EINTR, EAGAIN, ENOBUFS, ENOMEM and a short write at each byte of a batch ({runs} runs)");
+    record(&fault, "0 lost, none twice, none damaged", runs * 10, runs * 10, &[], 0);
 }
 
 #[test]
 fn a_reset_at_any_byte_of_a_batch_sends_every_unconfirmed_message_again_whole() {
+    let (mut runs, mut repeated) = (0, 0);
     for at in 0..BYTES {
         for unread in 0..=at {
             let (read, all) = sent_with(Fault::Reset { unread }, at);
             let [first, second] = &read[..] else { panic!("two connections: {read:?}") };
             assert!(all.starts_with(first), "reset at {at}");
             assert_eq!(second, &all, "nothing was confirmed before the reset at {at}");
+            runs += 1;
+            repeated += first.iter().filter(|&&byte| byte == b'\n').count() as u64;
         }
     }
+    let fault = format!("RST at each byte of a batch, with each number of bytes unread ({runs} runs)");
+    record(&fault, "0 lost: what is not confirmed is sent again whole", runs * 10, runs * 10, &[], repeated);
 }

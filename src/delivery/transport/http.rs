@@ -10,12 +10,13 @@
 //! twice for that.
 
 mod answer;
+mod form;
 mod headers;
 mod requests;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
@@ -25,7 +26,12 @@ use super::super::batch::Batch;
 use super::socket;
 use super::Transport;
 use crate::stats::LossReason;
+#[cfg(feature = "sentry")]
+pub(crate) use answer::retry_after;
 use answer::{verdict, Verdict};
+#[cfg(feature = "router")]
+pub(crate) use form::{Fate, Fates};
+pub(crate) use form::{Form, Lines};
 use headers::Headers;
 use requests::{Answer, Requests, Target};
 
@@ -34,7 +40,7 @@ const PROBE_AFTER: u32 = 100;
 
 /// Messages in requests to one receiver.
 #[derive(Debug)]
-pub(super) struct Http {
+pub(crate) struct Http {
     target: Arc<Target>,
     requests: Option<Requests>,
     waiting: Option<Waiting>,
@@ -47,7 +53,8 @@ pub(super) struct Http {
 /// A request that has no answer yet.
 #[derive(Debug)]
 struct Waiting {
-    body: Arc<Vec<u8>>,
+    /// The frames it was made for.
+    frames: Arc<Vec<u8>>,
     messages: usize,
     answer: Receiver<io::Result<Answer>>,
 }
@@ -67,8 +74,21 @@ impl Http {
     /// # Errors
     /// A file or a variable that it names is not what it should be.
     pub(super) fn to(address: &Address, options: &HttpOptions) -> Result<Self, AddressError> {
+        Http::shaped(address, options, Arc::new(Lines { json: options.json }))
+    }
+
+    /// The same with requests of another form.
+    ///
+    /// # Errors
+    /// A file or a variable that the options name is not what it should be.
+    pub(crate) fn shaped(
+        address: &Address,
+        options: &HttpOptions,
+        form: Arc<dyn Form>,
+    ) -> Result<Self, AddressError> {
         let unusable = |problem, accepted| AddressError::unusable(address, problem, accepted);
-        let headers = Headers::from(options.header_file.clone(), options.header_variable.as_deref())
+        let (file, variable) = (options.header_file.clone(), options.header_variable.as_deref());
+        let headers = Headers::from(file, variable, &form.headers())
             .map_err(|problem| unusable(problem, "lines like \"Authorization: Bearer TOKEN\""))?;
         #[cfg(feature = "tls")]
         let agent = {
@@ -80,17 +100,17 @@ impl Http {
                 }
                 _ => None,
             };
-            requests::agent(options.timeout, tls)
+            requests::agent(options.timeout, form.reads_answer(), tls)
         };
         #[cfg(not(feature = "tls"))]
-        let agent = requests::agent(options.timeout);
+        let agent = requests::agent(options.timeout, form.reads_answer());
         let url = address.to_string();
         let url = String::from(url.split('?').next().unwrap_or_default());
         if let Err(error) = url.parse::<ureq::http::Uri>() {
             return Err(unusable(error.to_string(), "a host and a path as RFC 3986 has them"));
         }
-        let content_type = if options.json { "application/json" } else { "application/x-ndjson" };
-        let target = Target { url, agent, headers, gzip: options.gzip, content_type };
+        let target =
+            Target { url: format!("{url}{}", form.query()), agent, headers, gzip: options.gzip, form };
         Ok(Http {
             target: Arc::new(target),
             requests: None,
@@ -116,23 +136,23 @@ impl Http {
     fn request(&mut self, batch: &mut Batch, deadline: Instant) -> io::Result<Waiting> {
         // One that was made for messages which the worker has given up since answers to nobody.
         if let Some(waiting) =
-            self.waiting.take().filter(|waiting| batch.remaining().starts_with(&waiting.body))
+            self.waiting.take().filter(|waiting| batch.remaining().starts_with(&waiting.frames))
         {
             return Ok(waiting);
         }
         batch.rewind();
         let (messages, bytes) = self.size.share(batch);
-        let body = Arc::new(batch.remaining()[..bytes].to_vec());
+        let frames = Arc::new(batch.remaining()[..bytes].to_vec());
         let requests = match self.requests.take() {
             Some(requests) => requests,
             None => Requests::start(Arc::clone(&self.target))?,
         };
-        let answer = requests.begin(Arc::clone(&body));
+        let answer = requests.begin(self.target.form.body(&frames));
         self.requests = Some(requests);
         match answer {
             Some(answer) => {
                 batch.wrote(bytes);
-                Ok(Waiting { body, messages, answer })
+                Ok(Waiting { frames, messages, answer })
             }
             None => {
                 socket::nap(deadline)?;
@@ -145,12 +165,12 @@ impl Http {
     fn settle(&mut self, waiting: &Waiting, answer: &Answer, batch: &mut Batch) -> io::Result<()> {
         match verdict(answer.status) {
             Verdict::Taken => {
-                batch.delivered(waiting.messages);
+                self.not_before = self.stretched(answer.pause);
                 self.size.was_taken();
-                Ok(())
+                self.settle_each(waiting, answer, batch)
             }
             Verdict::TooLarge if waiting.messages > 1 => {
-                self.size.was_too_large(waiting.body.len());
+                self.size.was_too_large(waiting.frames.len());
                 Ok(())
             }
             Verdict::TooLarge => {
@@ -158,9 +178,8 @@ impl Http {
                 Ok(())
             }
             Verdict::Later => {
-                let pause = answer.retry_after.map(|pause| self.chance.stretched(pause));
-                self.not_before = pause.and_then(|pause| Instant::now().checked_add(pause));
-                Err(io::Error::other(match pause {
+                self.not_before = self.stretched(answer.pause);
+                Err(io::Error::other(match answer.pause {
                     None => answer.text.clone(),
                     Some(pause) => format!("{}; it asks for a pause of {} s", answer.text, pause.as_secs()),
                 }))
@@ -171,6 +190,25 @@ impl Http {
                 Err(io::Error::other(format!("{text}: {count} messages are refused and lost ({reason})")))
             }
         }
+    }
+}
+
+impl Http {
+    /// The end of a pause that the receiver has asked for, and a little more.
+    fn stretched(&mut self, pause: Option<Duration>) -> Option<Instant> {
+        let pause = self.chance.stretched(pause?);
+        Instant::now().checked_add(pause)
+    }
+
+    /// The request was taken, and what it says of each message decides.
+    fn settle_each(&self, waiting: &Waiting, answer: &Answer, batch: &mut Batch) -> io::Result<()> {
+        if !self.target.form.reads_answer() {
+            batch.delivered(waiting.messages);
+            return Ok(());
+        }
+        let fates = self.target.form.fates(&answer.body, waiting.messages).map_err(io::Error::other)?;
+        batch.settle_each(&fates.each);
+        fates.problem.map_or(Ok(()), |problem| Err(io::Error::other(problem)))
     }
 }
 

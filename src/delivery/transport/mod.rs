@@ -10,7 +10,7 @@ mod datagram;
 mod faulty;
 mod file;
 #[cfg(feature = "http")]
-mod http;
+pub(crate) mod http;
 mod resolve;
 #[cfg(target_os = "linux")]
 mod segments;

@@ -55,10 +55,11 @@ impl Resolver {
     fn ask(&self) -> io::Result<Receiver<Answer>> {
         let (answer, asked) = sync_channel(1);
         let (host, port) = (self.host.clone(), self.port);
-        std::thread::Builder::new().name(String::from("metlog-resolve")).spawn(move || {
+        let started = std::thread::Builder::new().name(String::from("metlog-resolve")).spawn(move || {
             // Nobody listens any more when the transport is gone.
             let _ = answer.send((host.as_str(), port).to_socket_addrs().map(Iterator::collect));
-        })?;
+        });
+        started.map_err(socket::no_thread)?;
         Ok(asked)
     }
 

@@ -38,6 +38,12 @@ pub(super) fn as_down(error: io::Error) -> io::Error {
     }
 }
 
+/// A thread that cannot be had, as an error that makes the worker pause: the system calls it `WouldBlock`, which would be
+/// slow, and tried again a thousand times a second.
+pub(super) fn no_thread(error: io::Error) -> io::Error {
+    io::Error::other(format!("no thread can be had: {error}"))
+}
+
 /// Whether the kernel could not take anything for want of memory: nothing is wrong with the connection.
 #[cfg(unix)]
 pub(super) fn is_short_of_memory(error: &io::Error) -> bool {

@@ -212,6 +212,8 @@ impl DeadRing {
         let at = self.image.layout.slot(slot);
         // A write that fails costs a second delivery, should this process crash too.
         let _ = self.file.write_all_at(&0u32.to_ne_bytes(), at);
+        #[cfg(test)]
+        crate::queue::points::pass("a slot of a dead ring is settled");
         give_back(&self.file, at, u64::from(self.image.layout.slot_bytes));
     }
 
@@ -223,6 +225,8 @@ impl DeadRing {
 
     /// All of it is settled. The file goes, or is put aside if something in it was damaged.
     pub(crate) fn finish(self, has_damage: bool) {
+        #[cfg(test)]
+        crate::queue::points::pass("a dead ring is delivered");
         let outcome = match has_damage || self.image.is_damaged {
             false => fs::remove_file(&self.path).map(|()| None),
             true => keep_as_bad(&self.path).map(Some),

@@ -12,7 +12,7 @@ pub(crate) mod dead;
 pub(crate) mod directory;
 pub(crate) mod layout;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::fs;
@@ -141,6 +141,8 @@ impl LiveRing {
         chunks: usize,
     ) -> io::Result<(Arc<LiveRing>, Vec<Buffer>)> {
         let file = directory::create(new)?;
+        #[cfg(test)]
+        crate::queue::points::pass("the file is made");
         directory::check_file_system(&file)?;
         let clock = WallClock::new().offset();
         let details = Details { style: style.clone(), clock }.to_json();
@@ -148,9 +150,15 @@ impl LiveRing {
         let layout = Layout::new(slots, SLOT_BYTES as u32, details.len());
         // Every block is really there from now on: a write to the mapping finds room, always.
         fallocate(&file, FallocateFlags::empty(), 0, layout.dictionary_at + DICTIONARY_BYTES)?;
+        #[cfg(test)]
+        crate::queue::points::pass("it has its blocks");
         file.write_all_at(&layout::header(layout, clock, &details), 0)?;
+        #[cfg(test)]
+        crate::queue::points::pass("it has its header");
         let file = Arc::new(OwnFile::new(file));
         let buffers = Buffer::of_file(&file, layout.slots_at, chunks)?;
+        #[cfg(test)]
+        crate::queue::points::pass("it is mapped");
         let ring = Arc::new(LiveRing {
             file,
             path,
@@ -162,6 +170,8 @@ impl LiveRing {
         let weak: Weak<dyn Keeper> = weak;
         callsite::add_keeper(weak);
         fs::rename(new, &ring.path)?;
+        #[cfg(test)]
+        crate::queue::points::pass("it has its name");
         Ok((ring, buffers))
     }
 
@@ -179,6 +189,8 @@ impl LiveRing {
             let bytes = layout::clock_bytes(WallClock::new().offset());
             // The file has this block; there is nothing to be done if the write fails all the same.
             let _ = self.file.write_all_at(&bytes, layout::CLOCK_AT);
+            #[cfg(test)]
+            crate::queue::points::pass("the clock is noted");
         }
     }
 
@@ -191,6 +203,8 @@ impl LiveRing {
     /// Everything in it is settled, and nothing more will be put there.
     pub(crate) fn remove(&self) {
         if !self.file.was_forked() {
+            #[cfg(test)]
+            crate::queue::points::pass("all is settled at the end");
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -204,7 +218,11 @@ impl Keeper for LiveRing {
         let bytes = layout::callsite(id, &callsite.description);
         let mut end = self.dictionary_end.lock().unwrap_or_else(PoisonError::into_inner);
         match self.file.write_all_at(&bytes, *end) {
-            Ok(()) => *end += bytes.len() as u64,
+            Ok(()) => {
+                *end += bytes.len() as u64;
+                #[cfg(test)]
+                crate::queue::points::pass("a callsite is written");
+            }
             Err(error) => stdio::say(&format!(
                 "tracing-metlog: {}: {error}; messages of {}, {}:{} will not survive a crash\n",
                 self.path.display(),

@@ -15,10 +15,10 @@ use crate::delivery::encode::{NonFinite, Origin, SpanContext};
 use crate::queue::map::SLOT_HEAD;
 
 /// A directory of its own, in memory where there is some, gone with the test.
-struct Directory(PathBuf);
+pub(crate) struct Directory(pub(crate) PathBuf);
 
 impl Directory {
-    fn new() -> Directory {
+    pub(crate) fn new() -> Directory {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let name =
             format!("metlog-ring-test-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
@@ -34,7 +34,7 @@ impl Drop for Directory {
     }
 }
 
-fn style() -> Style {
+pub(crate) fn style() -> Style {
     Style {
         logger: String::from("a shop/with: odd \"name\""),
         hostname: String::from("host"),
@@ -48,7 +48,7 @@ fn style() -> Style {
     }
 }
 
-fn description(name: &'static str) -> Description {
+pub(crate) fn description(name: &'static str) -> Description {
     Description {
         name: name.into(),
         target: "shop::cart".into(),
@@ -61,7 +61,7 @@ fn description(name: &'static str) -> Description {
     }
 }
 
-const CALLSITE: u64 = 0x7777_0000;
+pub(crate) const CALLSITE: u64 = 0x7777_0000;
 
 /// A record whose entries are written by `write`.
 fn record_of(header: Header, write: impl Fn(&mut Entries<'_>)) -> Vec<u8> {
@@ -73,7 +73,7 @@ fn record_of(header: Header, write: impl Fn(&mut Entries<'_>)) -> Vec<u8> {
 }
 
 /// A record of an event that says `text`.
-fn event(text: &str, number: u64) -> Vec<u8> {
+pub(crate) fn event(text: &str, number: u64) -> Vec<u8> {
     let (kind, severity, messages, line, truncated) = (Kind::Event, 6, 1, true, false);
     record_of(
         Header { kind, severity, messages, line, truncated, time: number, callsite: CALLSITE },
@@ -85,7 +85,7 @@ fn event(text: &str, number: u64) -> Vec<u8> {
 }
 
 /// A ring with some records, and how many; its process is gone.
-fn left_behind(directory: &Path) -> u64 {
+pub(crate) fn left_behind(directory: &Path) -> u64 {
     let ring = LiveRing::create(directory, &style(), 24).expect("made");
     let keeper = Arc::clone(&ring.0);
     keeper.keep(CALLSITE, Callsite::of_another_process(description("event")));
@@ -100,14 +100,14 @@ fn left_behind(directory: &Path) -> u64 {
     8
 }
 
-fn the_file(directory: &Path) -> PathBuf {
+pub(crate) fn the_file(directory: &Path) -> PathBuf {
     let mut names = directory::names(directory, directory::RING);
     assert_eq!(names.len(), 1, "{names:?}");
     directory.join(names.remove(0))
 }
 
 /// The numbers of the events in an image, in order, and how many records were damaged.
-fn numbers(bytes: &[u8]) -> Option<(Vec<u64>, u64)> {
+pub(crate) fn numbers(bytes: &[u8]) -> Option<(Vec<u64>, u64)> {
     let mut image = Image::read(&bytes).ok()?;
     let (mut numbers, mut damaged) = (Vec::new(), 0);
     while let Some((_, records)) = image.next(&bytes) {

@@ -30,6 +30,8 @@ use crate::{Message, Severity};
 
 pub use error::MatcherError;
 pub use set::{MatcherSet, Matches};
+#[cfg(feature = "http")]
+pub(in crate::router) use subject::nanoseconds;
 pub use subject::{NumberVariable, Subject, TextVariable};
 
 use condition::{Comparison, Condition, Number, TextTest};

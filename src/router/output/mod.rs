@@ -13,9 +13,16 @@
 
 pub(super) mod console;
 mod context;
+mod delivery;
 pub(super) mod file;
+mod forward;
 mod function;
+#[cfg(feature = "http")]
+mod http;
 mod queue;
+#[cfg(feature = "sentry")]
+mod sentry;
+pub(crate) mod statsd;
 
 use std::fmt;
 use std::io;
@@ -25,11 +32,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::Message;
-pub use console::Color;
+pub use console::{Color, ConsoleFormat, ConsoleOutput};
 pub(super) use context::Context;
 pub use file::{FileFormat, FileOutput};
+pub use forward::ForwardOutput;
 pub use function::Capture;
+#[cfg(feature = "http")]
+pub use http::{HttpFormat, HttpOutput};
 pub(super) use queue::{start, Batch, Queue, Running};
+#[cfg(feature = "sentry")]
+pub use sentry::SentryOutput;
+pub use statsd::StatsdOutput;
 
 /// A place that messages go to.
 ///
@@ -48,6 +61,23 @@ pub(super) trait Endpoint: Send {
 
     /// Colours the console so; nothing on other outputs.
     fn color(&mut self, _: Color) {}
+
+    /// Everything it was told, as text that is compared and never shown: a reload keeps an output whose settings are
+    /// equal.
+    #[allow(dead_code)]
+    fn settings(&self) -> String {
+        self.name()
+    }
+
+    /// How many bytes may wait for it.
+    fn queue_bytes(&self) -> usize {
+        queue::QUEUE_BYTES
+    }
+
+    /// Whether what it sends would come back to the router, by the input at `input`, a client's URL.
+    fn leads_to(&self, _input: &str) -> bool {
+        false
+    }
 
     /// # Errors
     /// What cannot be opened. A place that is only away for now is no error: it is tried again later.
@@ -92,9 +122,9 @@ impl Output {
         Output(Box::new(endpoint))
     }
 
-    /// Lines for people, on standard output.
+    /// Lines for people, on standard output. [`ConsoleOutput`] can do more.
     pub fn console(color: Color) -> Self {
-        Output::new(console::Settings { color })
+        ConsoleOutput::new().color(color).into()
     }
 
     /// A file of JSON lines, one message each; appended to, made if it is not there. [`FileOutput`] can do more.
@@ -143,6 +173,11 @@ impl Output {
     /// Colours the console so; nothing on other outputs.
     pub fn color(&mut self, color: Color) {
         self.0.color(color);
+    }
+
+    /// Whether what it sends would come back by the router's own input at `address`.
+    pub(super) fn leads_to(&self, address: &str) -> bool {
+        self.0.leads_to(address)
     }
 
     /// Whether both are the same place, which then gets one queue and each message once.

@@ -19,9 +19,9 @@ use crate::Message;
 /// Batches that wait for one output; a batch is a datagram, or what one read of a connection brought.
 const QUEUE_BATCHES: usize = 16_384;
 
-/// Bytes that wait for one output: of lines ready to be written, or of messages as they came over the wire, which
-/// take a few times that in memory.
-const QUEUE_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes that wait for one output if it is told nothing else: of lines ready to be written, or of messages as they
+/// came over the wire, which take a few times that in memory.
+pub(super) const QUEUE_BYTES: usize = 16 * 1024 * 1024;
 
 /// A batch of so many bytes is handed over without waiting for the end of the read.
 const BATCH_BYTES: usize = 64 * 1024;
@@ -41,11 +41,48 @@ pub(in crate::router) struct Batch {
     done: Option<Sender<()>>,
 }
 
+impl Batch {
+    /// Whether somebody waits for the output to be done with it.
+    pub(super) fn is_awaited(&self) -> bool {
+        #[cfg(feature = "http")]
+        return self.done.is_some();
+        #[cfg(not(feature = "http"))]
+        false
+    }
+}
+
+/// The bytes that wait for one output, and how many may.
+pub(super) struct Room {
+    taken: AtomicUsize,
+    most: usize,
+}
+
+impl Room {
+    pub(super) fn of(most: usize) -> Arc<Self> {
+        Arc::new(Room { taken: AtomicUsize::new(0), most })
+    }
+
+    /// Takes room for so many bytes, in any case; whether there was any. Alone in the queue any batch fits, whatever
+    /// message limit an input has.
+    fn take(&self, bytes: usize) -> bool {
+        let waiting = self.taken.fetch_add(bytes, Relaxed);
+        waiting == 0 || waiting.saturating_add(bytes) <= self.most
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.taken.fetch_sub(bytes, Relaxed);
+    }
+
+    pub(super) fn is_half_taken(&self) -> bool {
+        self.taken.load(Relaxed) >= self.most / 2
+    }
+}
+
 /// The way into an output: never waits.
 pub(in crate::router) struct Queue {
     draw: Option<Draw>,
     sender: Sender<Batch>,
-    waiting_bytes: Arc<AtomicUsize>,
+    room: Arc<Room>,
     pub(in crate::router) state: Arc<OutputState>,
 }
 
@@ -91,11 +128,9 @@ impl Queue {
         let (count, bytes) = (batch.count, batch.bytes);
         // Before it is in the queue: what is settled must never exceed what was accepted.
         add(&self.state.accepted, count);
-        let waiting = self.waiting_bytes.fetch_add(bytes, Relaxed);
-        // Alone in the queue any batch fits, whatever message limit an input has.
-        let fits = waiting == 0 || waiting + bytes <= QUEUE_BYTES;
+        let fits = self.room.take(bytes);
         if !fits || self.sender.try_send(batch).is_err() {
-            self.waiting_bytes.fetch_sub(bytes, Relaxed);
+            self.room.give_back(bytes);
             self.state.accepted.fetch_sub(count, Relaxed);
             add(&self.state.dropped, count);
         }
@@ -112,8 +147,7 @@ impl Queue {
 
     /// Takes room for `batch`; whether there was any.
     pub(in crate::router) fn reserve(&self, batch: &Batch) -> bool {
-        let waiting = self.waiting_bytes.fetch_add(batch.bytes, Relaxed);
-        let fits = (waiting == 0 || waiting + batch.bytes <= QUEUE_BYTES) && !self.sender.is_full();
+        let fits = self.room.take(batch.bytes) && !self.sender.is_full();
         if !fits {
             self.release(batch);
         }
@@ -122,7 +156,7 @@ impl Queue {
 
     /// Gives back what [`reserve`](Queue::reserve) took.
     pub(in crate::router) fn release(&self, batch: &Batch) {
-        self.waiting_bytes.fetch_sub(batch.bytes, Relaxed);
+        self.room.give_back(batch.bytes);
     }
 
     /// Hands over a batch that has its room; `done` is told when the output has written it, or failed to. Whether it
@@ -133,7 +167,7 @@ impl Queue {
         add(&self.state.accepted, count);
         let taken = self.sender.try_send(batch).is_ok();
         if !taken {
-            self.waiting_bytes.fetch_sub(bytes, Relaxed);
+            self.room.give_back(bytes);
             self.state.accepted.fetch_sub(count, Relaxed);
         }
         taken
@@ -172,27 +206,27 @@ impl Running {
 /// Opens an output and starts its thread.
 pub(in crate::router) fn start(output: Output) -> Result<(Queue, Running), RouterError> {
     let name = output.to_string();
+    let room = Room::of(output.0.queue_bytes());
     let Place { draw, writer } =
         output.0.open().map_err(|source| RouterError::Output { output: name.clone(), source })?;
     let (sender, receiver) = bounded(QUEUE_BATCHES);
     let (control, controlled) = bounded(1);
     let (finished, done) = bounded(0);
     let state = Arc::new(OutputState { name, ..OutputState::default() });
-    let waiting_bytes = Arc::default();
-    let (waiting, counted) = (Arc::clone(&waiting_bytes), Arc::clone(&state));
+    let (waiting, counted) = (Arc::clone(&room), Arc::clone(&state));
     spawn("metlog-output", move || {
         // Made here: it belongs to this thread.
-        let context = Context::new(counted, controlled);
-        Worker { writer, waiting_bytes: waiting, context }.run(&receiver);
+        let context = Context::new(counted, controlled, Arc::clone(&waiting));
+        Worker { writer, room: waiting, context }.run(&receiver);
         drop(finished);
     })
     .map_err(RouterError::System)?;
-    Ok((Queue { draw, sender, waiting_bytes, state }, Running { control, done }))
+    Ok((Queue { draw, sender, room, state }, Running { control, done }))
 }
 
 struct Worker {
     writer: Box<dyn Writer>,
-    waiting_bytes: Arc<AtomicUsize>,
+    room: Arc<Room>,
     context: Context,
 }
 
@@ -225,7 +259,7 @@ impl Worker {
 
     fn deliver(&mut self, batch: &Batch) {
         self.writer.write(batch, &self.context);
-        self.waiting_bytes.fetch_sub(batch.bytes, Relaxed);
+        self.room.give_back(batch.bytes);
         #[cfg(feature = "http")]
         if let Some(done) = &batch.done {
             // Whoever asked may have gone.

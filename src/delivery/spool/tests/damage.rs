@@ -1,6 +1,7 @@
 //! Damage to what is on disk costs what it touches, is counted, and is kept for people.
 
 use super::*;
+use crate::fault_report::record;
 
 /// A spool of five messages of a process that has died, and where its records begin and end.
 fn dead_spool() -> (MemoryDisk, PathBuf, Vec<usize>) {
@@ -18,6 +19,7 @@ fn every_flipped_byte_costs_only_its_message_which_is_counted_and_the_segment_is
     let (disk, segment, starts) = dead_spool();
     let whole = disk.bytes_of(&segment);
     assert_eq!(whole.len(), starts[5]);
+    let (mut spools, mut delivered) = (0, 0);
     for at in 0..whole.len() {
         for change in [1, 0x80, 0xFF] {
             let (disk, ..) = dead_spool();
@@ -29,6 +31,8 @@ fn every_flipped_byte_costs_only_its_message_which_is_counted_and_the_segment_is
                 starts.windows(2).position(|pair| (pair[0]..pair[1]).contains(&at)).map(|hit| hit as u64 + 1);
             let expected: Vec<u64> = (1..=5).filter(|id| Some(*id) != hit).collect();
             assert_eq!(process.drain(), expected, "byte {at}");
+            spools += 1;
+            delivered += expected.len() as u64;
             assert_eq!(process.lost_for(LossReason::SpoolDamaged), u64::from(hit.is_some()), "byte {at}");
             let kept: Vec<_> = disk.names().into_iter().filter(|name| name.ends_with(".bad")).collect();
             assert_eq!(kept.len(), usize::from(hit.is_some()), "byte {at}");
@@ -37,24 +41,33 @@ fn every_flipped_byte_costs_only_its_message_which_is_counted_and_the_segment_is
             }
         }
     }
+    let fault = format!("each byte of a spool of 5 messages changed, {spools} spools");
+    let lost = [("spool_damaged", spools * 5 - delivered)];
+    record(&fault, "lost, and counted, is only what was touched", spools * 5, delivered, &lost, 0);
 }
 
 #[test]
 fn every_truncation_costs_only_what_was_cut() {
     let (disk, segment, starts) = dead_spool();
     let whole = disk.bytes_of(&segment);
+    let mut delivered = 0;
     for length in 0..whole.len() {
         let (disk, ..) = dead_spool();
         disk.set_bytes(&segment, whole[..length].to_vec());
         let mut process = Process::start(&disk, roomy());
         let left = starts[1..].iter().filter(|&&end| end <= length).count() as u64;
         assert_eq!(process.drain(), (1..=left).collect::<Vec<_>>(), "cut to {length}");
+        delivered += left;
         // A record that was cut in two is seen; those that are not there at all nobody can know of.
         let is_cut = length > 0 && !starts.contains(&length);
         assert_eq!(process.lost_for(LossReason::SpoolDamaged), u64::from(is_cut), "cut to {length}");
         process.put([6], 3);
         assert_eq!(process.drain(), [6], "and it goes on: cut to {length}");
     }
+    let spools = whole.len() as u64;
+    let fault = format!("a spool of 5 messages cut after each byte, {spools} spools");
+    let lost = [("cut off", spools * 5 - delivered)];
+    record(&fault, "lost is only what was cut off", spools * 5, delivered, &lost, 0);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use super::super::memory::Fault;
 use super::*;
+use crate::fault_report::record;
 
 const ERRORS: [i32; 3] = [libc::ENOSPC, libc::EIO, libc::EROFS];
 
@@ -62,6 +63,7 @@ fn fault_kinds() -> Vec<Fault> {
 
 #[test]
 fn one_failing_operation_costs_nothing_and_the_spool_goes_on() {
+    let (mut faults, mut put) = (0, 0);
     for at in 0..operations() {
         for fault in fault_kinds() {
             let disk = MemoryDisk::new(root());
@@ -75,12 +77,18 @@ fn one_failing_operation_costs_nothing_and_the_spool_goes_on() {
             got.extend(process.drain());
             assert_eq!(process.lost().total(), 0, "operation {at}, {fault:?}");
             assert_eq!(got, (1..=process.put).collect::<Vec<_>>(), "operation {at}, {fault:?}");
+            faults += 1;
+            put += process.put;
         }
     }
+    let fault =
+        format!("ENOSPC, EIO, EROFS or half a write at each operation of a spool, once ({faults} runs)");
+    record(&fault, "0 lost, none twice, and it goes on", put, put, &[], 0);
 }
 
 #[test]
 fn a_disk_that_fails_for_good_leaves_everything_in_memory_and_counted_and_one_that_heals_takes_it() {
+    let (mut faults, mut put, mut delivered) = (0, 0, 0);
     for at in 0..operations() {
         for fault in fault_kinds() {
             let disk = MemoryDisk::new(root());
@@ -97,8 +105,14 @@ fn a_disk_that_fails_for_good_leaves_everything_in_memory_and_counted_and_one_th
             // Only what could not be read three times is given up.
             assert_eq!(missing, process.lost_for(LossReason::SpoolDamaged), "operation {at}, {fault:?}");
             assert!(process.spool.has_room(), "it takes messages again: operation {at}, {fault:?}");
+            faults += 1;
+            put += process.put;
+            delivered += got.len() as u64;
         }
     }
+    let fault = format!("ENOSPC, EIO, EROFS or half a write from each operation of a spool on, until it heals ({faults} runs)");
+    let lost = [("spool_damaged: three times unreadable", put - delivered)];
+    record(&fault, "messages wait in memory, and the disk is used again", put, delivered, &lost, 0);
 }
 
 #[test]

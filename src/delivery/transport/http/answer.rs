@@ -32,7 +32,7 @@ pub(super) fn verdict(status: u16) -> Verdict {
 }
 
 /// How long `Retry-After` asks to wait: a number of seconds, or a date. What is neither is not there.
-pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     let pause = match value.bytes().all(|byte| byte.is_ascii_digit()) && !value.is_empty() {
         true => value.parse().map_or(LONGEST_PAUSE, Duration::from_secs),

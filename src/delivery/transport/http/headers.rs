@@ -36,18 +36,19 @@ pub(super) struct Headers {
 }
 
 impl Headers {
-    /// Headers from `file` and the variable `variable`, each if there is one.
+    /// Headers from `file` and the variable `variable`, each if there is one, and `own`, which are lines as well.
     ///
     /// # Errors
     /// What is wrong with which of the two.
-    pub(super) fn from(file: Option<PathBuf>, variable: Option<&str>) -> Result<Self, String> {
-        let fixed = match variable {
+    pub(super) fn from(file: Option<PathBuf>, variable: Option<&str>, own: &str) -> Result<Self, String> {
+        let mut fixed = match variable {
             None => Vec::new(),
             Some(name) => {
                 let value = std::env::var(name).map_err(|error| format!("header-env {name}: {error}"))?;
                 parse(&value).map_err(|problem| format!("header-env {name}: {problem}"))?
             }
         };
+        fixed.extend(parse(own)?);
         let headers = Headers { file, fixed };
         headers.read().map_err(|error| error.to_string())?;
         Ok(headers)

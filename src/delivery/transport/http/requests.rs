@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crossbeam_channel::{bounded, Receiver, Sender};
 use flate2::write::GzEncoder;
@@ -14,12 +14,14 @@ use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
 
 use super::super::socket;
-use super::answer;
+use super::form::Form;
 use super::headers::{self, Header, Headers};
 use crate::capture;
 
 /// What is read of an answer's body. A longer one costs its connection and nothing else.
 const MOST_BODY_BYTES: u64 = 64 * 1024;
+/// The same of an answer that says something of each message.
+const MOST_READ_BYTES: u64 = 32 << 20;
 /// How long an answer's body may take once its status is there: the status has said everything.
 const BODY_TIME: Duration = Duration::from_secs(2);
 /// What is told of an answer's body.
@@ -32,14 +34,17 @@ pub(super) struct Target {
     pub(super) agent: Agent,
     pub(super) headers: Headers,
     pub(super) gzip: bool,
-    pub(super) content_type: &'static str,
+    pub(super) form: Arc<dyn Form>,
 }
 
 /// An answer.
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    pub(super) retry_after: Option<Duration>,
+    /// How long the receiver asks to be left alone.
+    pub(super) pause: Option<Duration>,
+    /// Of an answer that says yes, for a form that reads it.
+    pub(super) body: Vec<u8>,
     /// The status in words, and how the body begins.
     pub(super) text: String,
 }
@@ -63,12 +68,13 @@ impl Requests {
     pub(super) fn start(target: Arc<Target>) -> io::Result<Self> {
         // One is being made, and one may wait for a request that nobody waits for any more.
         let (requests, waiting) = bounded::<Request>(1);
-        std::thread::Builder::new().name(String::from("metlog-http")).spawn(move || {
+        let started = std::thread::Builder::new().name(String::from("metlog-http")).spawn(move || {
             capture::thread::mark_as_own();
             for Request { body, answer } in waiting {
                 target.make(&body, &answer);
             }
-        })?;
+        });
+        started.map_err(socket::no_thread)?;
         Ok(Requests(requests))
     }
 
@@ -93,9 +99,12 @@ impl Target {
             Err(error) => return tell(Err(down(error))),
         };
         let status = response.status();
-        let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
-        let retry_after = retry_after.and_then(|value| answer::retry_after(value, SystemTime::now()));
-        let mut known = Answer { status: status.as_u16(), retry_after, text: in_words(status) };
+        let pause = self.form.pause(status, response.headers());
+        let mut known = Answer { status: status.as_u16(), pause, text: in_words(status), body: Vec::new() };
+        if status.is_success() && self.form.reads_answer() {
+            let read = response.body_mut().with_config().limit(MOST_READ_BYTES).read_to_vec();
+            return tell(read.map(|body| Answer { body, ..known }).map_err(down));
+        }
         if status.is_success() {
             tell(Ok(known));
             // Read so that the connection can be used again.
@@ -103,14 +112,14 @@ impl Target {
             return;
         }
         let told = body_text(&mut response);
-        if !told.is_empty() && !headers::are_in(&headers, &told) {
+        if !told.is_empty() && !headers::are_in(&headers, &told) && !self.form.hides(&told) {
             known.text = format!("{} ({told})", known.text);
         }
         tell(Ok(known));
     }
 
     fn post(&self, body: &[u8], headers: &[Header]) -> Result<Response<Body>, ureq::Error> {
-        let mut request = self.agent.post(&self.url).header("content-type", self.content_type);
+        let mut request = self.agent.post(&self.url).header("content-type", self.form.content_type());
         for (name, value) in headers {
             request = request.header(name, value);
         }
@@ -156,7 +165,11 @@ fn down(error: ureq::Error) -> io::Error {
 }
 
 /// What makes requests: one connection at a time, no redirects, no proxy, a deadline for each step.
-pub(super) fn agent(timeout: Duration, #[cfg(feature = "tls")] tls: Option<ureq::tls::TlsConfig>) -> Agent {
+pub(super) fn agent(
+    timeout: Duration,
+    reads_answers: bool,
+    #[cfg(feature = "tls")] tls: Option<ureq::tls::TlsConfig>,
+) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -168,7 +181,7 @@ pub(super) fn agent(timeout: Duration, #[cfg(feature = "tls")] tls: Option<ureq:
         .max_idle_connections(1)
         .max_idle_connections_per_host(1)
         .timeout_global(Some(timeout))
-        .timeout_recv_body(Some(BODY_TIME));
+        .timeout_recv_body(Some(if reads_answers { timeout } else { BODY_TIME }));
     #[cfg(feature = "tls")]
     let config = match tls {
         Some(tls) => config.tls_config(tls),

@@ -37,16 +37,12 @@ impl Appender {
         let mut options = OpenOptions::new();
         options.create(true).append(true);
         if is_strict {
-            strictly(&mut options);
-            // Where the system cannot be told not to follow a link, this look must do.
-            if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
-                return Err(io::Error::other("there is something that is no file"));
-            }
+            strictly(&mut options, path)?;
         }
         let file = options.open(path)?;
         let metadata = file.metadata()?;
         if is_strict && !metadata.is_file() {
-            return Err(io::Error::other("there is something that is no file"));
+            return Err(not_a_file());
         }
         Ok(Appender {
             is_strict,
@@ -131,6 +127,10 @@ impl Appender {
     }
 }
 
+fn not_a_file() -> io::Error {
+    io::Error::other("there is something that is no file")
+}
+
 /// How many lines are in the file after so many bytes of them. One that lacks its newline only is: whoever writes next
 /// ends it, and nobody could tell it from a written one.
 pub(super) fn lines_within(lines: &[u8], written: usize) -> u64 {
@@ -154,10 +154,11 @@ fn ends_in_mid_line(path: &Path) -> bool {
 
 /// A link is not followed, and a pipe without a reader is an error and no wait.
 #[cfg(unix)]
-fn strictly(options: &mut OpenOptions) {
+fn strictly(options: &mut OpenOptions, _: &Path) -> io::Result<()> {
     use rustix::fs::OFlags;
     use std::os::unix::fs::OpenOptionsExt;
     options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32);
+    Ok(())
 }
 
 #[cfg(unix)]
@@ -172,8 +173,14 @@ fn has_name(metadata: &fs::Metadata) -> bool {
     std::os::unix::fs::MetadataExt::nlink(metadata) > 0
 }
 
+/// Where the system cannot be told not to follow a link, a look before must do.
 #[cfg(not(unix))]
-fn strictly(_: &mut OpenOptions) {}
+fn strictly(_: &mut OpenOptions, path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() => Err(not_a_file()),
+        _ => Ok(()),
+    }
+}
 
 #[cfg(not(unix))]
 fn identity(_: &fs::Metadata) -> Identity {}

@@ -107,8 +107,9 @@ mod tests {
 
     #[test]
     fn newlines_and_escapes_in_a_message_forge_no_line_and_reach_no_terminal() {
-        let line = drawn(FileFormat::Text, &message("a b\nc", "x\n2026 forged\r\u{1b}[2J\u{85}\u{2028}\0"));
-        assert_eq!(line, "a_b_c x\\n2026 forged\\r\\u{1b}[2J\\u{85}\\u{2028}\\u{0}\n");
+        let line =
+            drawn(FileFormat::Text, &message("a b\nc", "x\n2026 forged\r\u{1b}[2J\u{85}\u{2028}\u{2029}\0"));
+        assert_eq!(line, "a_b_c x\\n2026 forged\\r\\u{1b}[2J\\u{85}\\u{2028}\\u{2029}\\u{0}\n");
     }
 
     proptest! {

@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn options_that_would_do_nothing_are_refused_when_the_file_is_opened() {
         let directory = std::env::temp_dir();
-        let fixed = FileOutput::new(directory.join("metlog-options.log"));
+        let fixed = FileOutput::new(directory.join(format!("metlog-options-{}.log", std::process::id())));
         let built = |name| FileOutput::new(directory.join(name));
         for (output, expected) in [
             (fixed.clone().keep(1), "keep: "),
@@ -207,7 +207,7 @@ mod tests {
             let error = Box::new(output).open().err().expect(expected).to_string();
             assert!(error.starts_with(expected), "{error}");
         }
-        assert!(!directory.join("metlog-options.log").exists());
+        assert!(!directory.join(format!("metlog-options-{}.log", std::process::id())).exists());
     }
 
     #[test]

@@ -1,18 +1,14 @@
-//! The console output: messages for people. In: messages. Out: one line each, aligned, coloured where that shows.
+//! A message as a line for people. In: a message. Out: text that is aligned, coloured where that shows, and can do nothing
+//! to a terminal.
 //!
-//! Nothing of a message reaches the terminal as it is: whatever could move the cursor, change a colour, begin a
-//! line or turn the direction of writing is written as an escape (`\n`, `\u{1b}`). Lost here: the end of a
-//! payload or field of more than 8 KiB, or of more than 256 bytes without a blank, marked with `…`.
+//! Lost here: the end of a payload or field of more than 8 KiB, or of more than 256 bytes without a blank, marked
+//! with `…`.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, IsTerminal as _, Write};
-use std::str::FromStr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Batch, Context, Draw, Endpoint, Place, Writer};
 use crate::{Message, Severity};
 
 /// Longer texts are cut: nobody reads them on a screen.
@@ -30,108 +26,23 @@ const TYPE_WIDTH: usize = 8;
 /// How wide the columns of type and logger become for longer ones. Beyond, a line steps out of the columns.
 const MAX_WIDTH: usize = 20;
 
-/// Whether the console is coloured. As text: `auto`, `always`, `never`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Color {
-    /// When standard output is a terminal and the environment variable `NO_COLOR` is not set.
-    #[default]
-    Auto,
-    /// Always.
-    Always,
-    /// Never.
-    Never,
-}
-
-impl Color {
-    pub(super) fn applies(self) -> bool {
-        match self {
-            Color::Always => true,
-            Color::Never => false,
-            // https://no-color.org: set and not empty, whatever the value.
-            Color::Auto => {
-                io::stdout().is_terminal()
-                    && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-            }
-        }
-    }
-}
-
-impl FromStr for Color {
-    type Err = crate::router::RouterError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Color::Auto),
-            "always" => Ok(Color::Always),
-            "never" => Ok(Color::Never),
-            _ => Err(crate::router::RouterError::Config {
-                value: text.to_owned(),
-                accepted: "auto, always or never",
-            }),
-        }
-    }
-}
-
-/// How it looks.
-pub(super) struct Settings {
-    pub(super) color: Color,
-}
-
-impl Endpoint for Settings {
-    fn name(&self) -> String {
-        String::from("console")
-    }
-
-    fn color(&mut self, color: Color) {
-        self.color = color;
-    }
-
-    fn open(self: Box<Self>) -> io::Result<Place> {
-        Ok(Place { draw: Some(drawing(self.color.applies())), writer: Box::new(Console(io::stdout())) })
-    }
-}
-
-/// Where lines for people are written.
-struct Console<W>(W);
-
-impl<W: Write + Send> Writer for Console<W> {
-    fn write(&mut self, batch: &Batch, context: &Context) {
-        let written = self.0.write_all(&batch.lines).and_then(|()| self.0.flush());
-        context.settle(batch.count, written);
-    }
-}
-
-/// Messages as lines for people.
-fn drawing(colored: bool) -> Draw {
-    let painter = Painter::new(colored);
-    Arc::new(move |message, lines| {
-        let mut line = String::with_capacity(256);
-        // Writing into a string cannot fail.
-        let _ = painter.line(message, &mut line);
-        line.push('\n');
-        lines.extend_from_slice(line.as_bytes());
-        Ok(())
-    })
-}
-
 const DIM: &str = "2";
 const BOLD: &str = "1";
 
 /// Draws lines, in columns that grow with what comes.
-struct Painter {
+pub(super) struct Painter {
     colored: bool,
     type_width: AtomicUsize,
     logger_width: AtomicUsize,
 }
 
 impl Painter {
-    fn new(colored: bool) -> Self {
+    pub(super) fn new(colored: bool) -> Self {
         Painter { colored, type_width: TYPE_WIDTH.into(), logger_width: 0.into() }
     }
 
     /// One message as one line, without its newline.
-    fn line(&self, message: &Message, out: &mut String) -> fmt::Result {
+    pub(super) fn line(&self, message: &Message, out: &mut String) -> fmt::Result {
         let (severity, color) = severity(message.severity);
         self.paint(DIM, format_args!("{:<12}", Escaped(time(&message.timestamp))), out)?;
         out.push(' ');
@@ -284,7 +195,7 @@ fn cut(text: &str) -> &str {
 }
 
 /// Control characters, and those that turn the direction of writing, separate lines or cannot be seen.
-fn is_dangerous(character: char) -> bool {
+pub(super) fn is_dangerous(character: char) -> bool {
     character.is_control()
         || matches!(character,
             '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'

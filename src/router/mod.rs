@@ -39,6 +39,7 @@ mod deadlines;
 mod decode;
 mod dispatch;
 mod duplicates;
+mod frames;
 #[cfg(feature = "http")]
 mod http;
 mod input;
@@ -54,6 +55,8 @@ mod reload;
 mod stop;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "zmq")]
+mod zmq;
 
 use std::fmt;
 use std::io;

@@ -13,6 +13,15 @@ pub fn frames(stream: &[u8], chunk: usize) -> Vec<Option<Vec<u8>>> {
     frames
 }
 
+/// What the router's HTTP input answers to a stream that comes in chunks of `chunk` bytes, and how many messages it takes.
+#[cfg(feature = "http")]
+pub fn http_answers(stream: &[u8], chunk: usize) -> (Vec<u8>, u64) {
+    use crate::router::http_script::Listener;
+    static LISTENER: std::sync::OnceLock<Option<Listener>> = std::sync::OnceLock::new();
+    let listener = LISTENER.get_or_init(|| Listener::start().ok());
+    listener.as_ref().map(|listener| listener.answers(stream, chunk)).unwrap_or_default()
+}
+
 /// What the statsd output makes of a message; `None` if it refuses it.
 pub fn statsd_lines(message: &crate::Message) -> Option<String> {
     const LONGEST: usize = 1_432;

@@ -160,6 +160,8 @@ impl Batch {
 /// What became of one message of many that a receiver has judged one by one.
 #[cfg(feature = "http")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+// Receivers of the client alone judge whole requests.
+#[cfg_attr(not(feature = "router"), allow(dead_code))]
 pub(crate) enum Fate {
     Delivered,
     Lost(LossReason),

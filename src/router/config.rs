@@ -300,8 +300,8 @@ impl Input {
 
     /// Connections at the same time. Default: 1024, for HTTP 256; each costs a thread.
     ///
-    /// When all places are taken, a newcomer gets that of the oldest connection that has never sent a whole message
-    /// ([`RefusedReason::GaveWay`](super::RefusedReason::GaveWay)): who connects and says nothing shuts nobody out. If all
+    /// When all places are taken, a newcomer gets that of the oldest connection that has sent no whole message in
+    /// 250 ms or more ([`RefusedReason::GaveWay`](super::RefusedReason::GaveWay)): who connects and says nothing shuts nobody out. If all
     /// have sent one, the newcomer is closed at once, after an answer 503 with `Retry-After` if it is an HTTP input
     /// ([`RefusedReason::TooManyConnections`](super::RefusedReason::TooManyConnections)). Who has sent a message keeps its
     /// place however long it is silent, up to [`idle_deadline`](Input::idle_deadline).

@@ -30,6 +30,8 @@ pub(super) trait Stream: Send + Sync {
     fn write_some(&self, bytes: &[u8]) -> io::Result<usize>;
     /// Ends the reading from another thread.
     fn close(&self);
+    /// Whether something has come that nobody has read yet.
+    fn has_unread(&self) -> bool;
 }
 
 /// An address of a socket, whatever its family.
@@ -82,6 +84,16 @@ macro_rules! stream {
             fn close(&self) {
                 // Fails when the client was faster.
                 let _ = self.shutdown(Shutdown::Both);
+            }
+
+            #[cfg(unix)]
+            fn has_unread(&self) -> bool {
+                rustix::io::ioctl_fionread(self).is_ok_and(|bytes| bytes > 0)
+            }
+
+            #[cfg(not(unix))]
+            fn has_unread(&self) -> bool {
+                false
             }
         }
     };

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::config::Input;
@@ -17,7 +17,17 @@ use super::peers::is_same_peer;
 use super::refused::RefusedReason;
 
 /// How many may be on their way out beyond the limit, while newcomers have their places already.
-const LEAVING: u64 = 32;
+const LEAVING: usize = 32;
+
+/// What everybody gets to say something. Who connects in a crowd is read late, and what a closed connection had been sent is
+/// lost although its client's kernel was told that it had arrived.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// How long a newcomer waits for a place that will be free soon. Others wait in the kernel meanwhile, and lose nothing.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// How often it looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Every open connection, by its number: who came first has the lowest.
 #[derive(Default)]
@@ -37,6 +47,7 @@ struct Connection {
     input: Arc<InputState>,
     peer: Option<IpAddr>,
     has_spoken: Arc<AtomicBool>,
+    since: Instant,
     is_leaving: bool,
 }
 
@@ -58,10 +69,16 @@ impl Connections {
                 return Err(RefusedReason::TooManyFromPeer);
             }
         }
-        let count = input.open.load(Relaxed);
-        let most = limits.max_connections as u64;
-        if count >= most && (count >= most + LEAVING || !open.make_room(input)) {
-            return Err(RefusedReason::TooManyConnections);
+        let deadline = Instant::now() + WAIT;
+        while input.open.load(Relaxed) >= limits.max_connections as u64 {
+            match open.make_room(input) {
+                Room::Made => break,
+                Room::Soon if Instant::now() < deadline => {
+                    let waited = self.left.wait_timeout(open, LOOK_AGAIN);
+                    open = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+                _ => return Err(RefusedReason::TooManyConnections),
+            }
         }
         add(&input.open, 1);
         let has_spoken = Arc::new(AtomicBool::new(false));
@@ -72,15 +89,16 @@ impl Connections {
             input: Arc::clone(input),
             peer,
             has_spoken: Arc::clone(&has_spoken),
+            since: Instant::now(),
             is_leaving: false,
         };
         open.all.insert(number, connection);
         Ok(Entry { connections: Arc::clone(self), input: Arc::clone(input), has_spoken, number })
     }
 
-    /// Has the oldest connection of the input that has not sent a message give way; whether there was one.
-    pub(super) fn make_room(&self, input: &Arc<InputState>) -> bool {
-        lock(&self.open).make_room(input)
+    /// Has the oldest connection of the input that has not sent a message give way.
+    pub(super) fn make_room(&self, input: &Arc<InputState>) {
+        lock(&self.open).make_room(input);
     }
 
     /// Waits until the last connection is closed, but not beyond `deadline`.
@@ -104,17 +122,38 @@ impl Open {
         self.all.values().filter(is_of).count()
     }
 
-    fn make_room(&mut self, input: &Arc<InputState>) -> bool {
-        let may_go = |connection: &&mut Connection| {
-            let is_of_no_use = !connection.is_leaving && !connection.has_spoken.load(Relaxed);
-            is_of_no_use && Arc::ptr_eq(&connection.input, input)
-        };
-        let Some(oldest) = self.all.values_mut().find(may_go) else { return false };
-        oldest.is_leaving = true;
-        oldest.stream.close();
-        input.refused.count(RefusedReason::GaveWay);
-        true
+    fn make_room(&mut self, input: &Arc<InputState>) -> Room {
+        let (mut leaving, mut silent) = (0, 0);
+        for connection in self.all.values_mut().filter(|connection| Arc::ptr_eq(&connection.input, input)) {
+            if connection.is_leaving {
+                leaving += 1;
+                if leaving == LEAVING {
+                    return Room::Soon;
+                }
+            } else if !connection.has_spoken.load(Relaxed) {
+                silent += 1;
+                if connection.since.elapsed() >= GRACE && !connection.stream.has_unread() {
+                    connection.is_leaving = true;
+                    connection.stream.close();
+                    input.refused.count(RefusedReason::GaveWay);
+                    return Room::Made;
+                }
+            }
+        }
+        if leaving + silent > 0 {
+            Room::Soon
+        } else {
+            Room::Never
+        }
     }
+}
+
+/// Whether there is a place for a newcomer.
+enum Room {
+    Made,
+    /// Somebody is on the way out, or has not had time to say anything.
+    Soon,
+    Never,
 }
 
 /// One connection's place among the open ones; given up when its thread ends, however it ends.

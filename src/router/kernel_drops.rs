@@ -27,13 +27,14 @@ impl KernelDrops {
     #[cfg(unix)]
     pub(super) fn of(socket: &impl std::os::fd::AsFd) -> Option<Self> {
         let inode = rustix::fs::fstat(socket).ok()?.st_ino;
-        Some(KernelDrops { inode, seen: Mutex::default() })
+        // What a socket had dropped before it came here was counted there.
+        let last = kernel_count(inode).unwrap_or(0);
+        Some(KernelDrops { inode, seen: Mutex::new(Seen { last, total: 0 }) })
     }
 
     /// How many there have been; after the socket was closed, how many there were when this was asked last.
     pub(super) fn count(&self) -> u64 {
-        let now =
-            TABLES.into_iter().find_map(|table| drops(&std::fs::read_to_string(table).ok()?, self.inode));
+        let now = kernel_count(self.inode);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(now) = now {
             seen.total += u64::from(now.wrapping_sub(seen.last));
@@ -41,6 +42,10 @@ impl KernelDrops {
         }
         seen.total
     }
+}
+
+fn kernel_count(inode: u64) -> Option<u32> {
+    TABLES.into_iter().find_map(|table| drops(&std::fs::read_to_string(table).ok()?, inode))
 }
 
 /// What the table says of the socket with this inode: the tenth word of a line is the inode, the last one the drops.

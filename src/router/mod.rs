@@ -61,6 +61,9 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "ring")]
 pub use adopt::Adopted;
+#[cfg(all(fuzzing, feature = "http"))]
+pub(crate) use http::script as http_script;
+
 pub use config::{Config, Input, Route, RouterError};
 pub use counters::{Counters, InputCounters, MalformedReason, OutputCounters};
 pub use decode::{decode, DecodeError};

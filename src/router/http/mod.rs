@@ -18,6 +18,8 @@
 //! was given because an output was slow, messages may be written twice.
 
 mod request;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod script;
 mod unread;
 
 use std::io::{self, ErrorKind, Read};
@@ -313,7 +315,9 @@ impl Client<'_> {
     /// The next line, without its end.
     fn line(&mut self, deadline: Deadline) -> Result<Vec<u8>, End> {
         loop {
-            if let Some(end) = self.unread.rest().iter().position(|&byte| byte == b'\n') {
+            let end = self.unread.rest().iter().position(|&byte| byte == b'\n');
+            // However it came: what is refused must not depend on the pieces.
+            if let Some(end) = end.filter(|&end| end <= MAX_CHUNK_LINE) {
                 let mut line = self.unread.take(end + 1);
                 line.truncate(line.strip_suffix(b"\r\n").map_or(end, <[u8]>::len));
                 return Ok(line);

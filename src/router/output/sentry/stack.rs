@@ -144,7 +144,7 @@ mod tests {
                 .iter()
                 .position(|frame| frame.function.as_ref().is_some_and(|function| function.contains(part)))
         };
-        let (own, test) = (named("innermost").unwrap(), named("a_real_backtrace").unwrap());
+        let (own, test) = (named("tests::innermost").unwrap(), named("a_real_backtrace").unwrap());
         assert!(own > test, "{frames:?}");
         assert_eq!(frames[own].in_app, Some(true));
         assert!(frames.iter().any(|frame| frame.in_app == Some(false)));

@@ -26,6 +26,9 @@ const STREAM_MESSAGE_BYTES: usize = 1024 * 1024;
 /// The longest datagram that UDP can carry.
 const DATAGRAM_MESSAGE_BYTES: usize = 65_535;
 
+/// How long a router waits at its end for clients that still send.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+
 /// Connections of one input: each costs a thread.
 const CONNECTIONS: usize = 1024;
 
@@ -122,12 +125,27 @@ pub struct Config {
     pub inputs: Vec<Input>,
     /// Where they go. A message goes to every route that matches, and once to each output.
     pub routes: Vec<Route>,
+    /// How long the end may take: what [`Router::shutdown`](super::Router::shutdown) should be given. Default: 5 seconds.
+    pub drain_deadline: Duration,
+    /// `HOST:PORT` where `/metrics` and `/healthz` are served (feature `http`). Default: nowhere.
+    pub admin: Option<String>,
+    /// How often the router sends its own counters through its own routes. Default: never.
+    pub report_every: Option<Duration>,
+    /// What the routes of a file say, for people.
+    pub(super) outline: Vec<String>,
 }
 
 impl Config {
     /// No inputs, no routes.
     pub fn new() -> Self {
-        Config { inputs: Vec::new(), routes: Vec::new() }
+        Config {
+            inputs: Vec::new(),
+            routes: Vec::new(),
+            drain_deadline: DRAIN_DEADLINE,
+            admin: None,
+            report_every: None,
+            outline: Vec::new(),
+        }
     }
 
     /// Adds an input.
@@ -142,6 +160,50 @@ impl Config {
     pub fn route(mut self, route: Route) -> Self {
         self.routes.push(route);
         self
+    }
+
+    /// How long the end may take: what [`Router::shutdown`](super::Router::shutdown) should be given. Default: 5 seconds.
+    #[must_use]
+    pub fn drain_deadline(mut self, deadline: Duration) -> Self {
+        self.drain_deadline = deadline;
+        self
+    }
+
+    /// Serves `/metrics`, in the text format of Prometheus, and `/healthz` at `HOST:PORT`. Needs the feature `http`.
+    #[must_use]
+    pub fn admin(mut self, address: impl Into<String>) -> Self {
+        self.admin = Some(address.into());
+        self
+    }
+
+    /// Sends the router's own counters so often through its own routes, as messages of type `counter` and `gauge` with the
+    /// logger `metlog-router`. Default: never.
+    #[must_use]
+    pub fn report_every(mut self, every: Duration) -> Self {
+        self.report_every = Some(every);
+        self
+    }
+}
+
+/// What it would do, for people: where it listens, and what goes where.
+impl fmt::Display for Config {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for input in &self.inputs {
+            writeln!(formatter, "input   {input}")?;
+        }
+        match self.outline.is_empty() {
+            true => {
+                self.routes.iter().try_for_each(|route| writeln!(formatter, "route   to {}", route.output))?
+            }
+            false => self.outline.iter().try_for_each(|route| writeln!(formatter, "route   {route}"))?,
+        }
+        if let Some(admin) = &self.admin {
+            writeln!(formatter, "admin   http://{admin}/metrics and http://{admin}/healthz")?;
+        }
+        if let Some(every) = self.report_every {
+            writeln!(formatter, "reports its own counters every {every:?}")?;
+        }
+        write!(formatter, "drains for up to {:?} at its end", self.drain_deadline)
     }
 }
 
@@ -564,7 +626,7 @@ fn zmq(rest: &str) -> Option<Input> {
     }
 }
 
-fn has_port(address: &str) -> bool {
+pub(super) fn has_port(address: &str) -> bool {
     address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 

@@ -422,7 +422,6 @@ pub(super) struct InputState {
 
 impl InputState {
     /// Of something that is no socket.
-    #[cfg(feature = "ring")]
     pub(super) fn new(address: String) -> Self {
         InputState { address, ..InputState::default() }
     }

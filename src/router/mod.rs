@@ -28,6 +28,8 @@
 //! # Ok::<(), tracing_metlog::router::RouterError>(())
 //! ```
 
+#[cfg(feature = "http")]
+mod admin;
 #[cfg(feature = "ring")]
 mod adopt;
 mod budget;
@@ -47,11 +49,15 @@ mod kernel_drops;
 mod limits;
 mod matcher;
 mod output;
+mod overview;
 mod parts;
 mod peers;
 pub(crate) mod received;
 mod refused;
 mod reload;
+mod report;
+mod servants;
+mod settings;
 mod stop;
 #[cfg(feature = "tls")]
 mod tls;
@@ -60,16 +66,12 @@ mod zmq;
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 #[cfg(feature = "ring")]
 pub use adopt::Adopted;
-#[cfg(all(fuzzing, feature = "http"))]
-pub(crate) use http::script as http_script;
-
 pub use config::{Config, Input, Route, RouterError};
 pub use counters::{Counters, InputCounters, MalformedReason, OutputCounters};
 pub use decode::{decode, DecodeError};
@@ -86,13 +88,18 @@ pub use output::{HttpFormat, HttpOutput};
 pub use peers::Network;
 pub use refused::RefusedReason;
 pub use reload::Reloaded;
+pub use settings::{ConfigError, ConfigProblem};
 
 #[cfg(fuzzing)]
 pub(crate) use output::statsd::line::lines as statsd_lines;
 
+#[cfg(feature = "http")]
+use admin::Admin;
 use dispatch::Dispatch;
-use parts::{OpenInput, OpenOutput, Past};
+use overview::Overview;
+use parts::{OpenInput, OpenOutput};
 use reload::Plan;
+use report::Reporter;
 
 /// What outputs get at least to write what is queued, when clients have used up the deadline of a shutdown.
 const OUTPUT_GRACE: Duration = Duration::from_secs(1);
@@ -107,7 +114,13 @@ pub struct Router {
     succeeded: Vec<OpenInput>,
     /// Threads that wait for what a reload has removed.
     draining: Vec<JoinHandle<()>>,
-    past: Past,
+    overview: Arc<Overview>,
+    report_every: Option<Duration>,
+    reporter: Option<Reporter>,
+    /// What was said of the admin server, and that server.
+    admin_address: Option<String>,
+    #[cfg(feature = "http")]
+    admin: Option<Admin>,
 }
 
 impl Router {
@@ -123,18 +136,27 @@ impl Router {
         let inputs = config.inputs.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
         refuse_circles(&config.routes, inputs.iter().map(|input| input.state.address.as_str()))?;
         let (routes, outputs) = Plan::of(config.routes, &[])?.begin();
+        let dispatch = Arc::new(Dispatch::new(routes));
         let mut router = Router {
             addresses: inputs.iter().map(|input| input.state.address.clone()).collect(),
-            dispatch: Arc::new(Dispatch::new(routes)),
+            overview: Arc::new(Overview::of(&dispatch)),
+            dispatch,
             inputs,
             outputs,
             succeeded: Vec::new(),
             draining: Vec::new(),
-            past: Past::default(),
+            report_every: None,
+            reporter: None,
+            admin_address: None,
+            #[cfg(feature = "http")]
+            admin: None,
         };
         for input in &mut router.inputs {
             input.start(&router.dispatch)?;
         }
+        router.publish((&[], &[]));
+        let servants = router.servants(config.admin, config.report_every)?;
+        router.employ(servants);
         Ok(router)
     }
 
@@ -143,25 +165,15 @@ impl Router {
         &self.addresses
     }
 
+    /// Where `/metrics` and `/healthz` are served, if they are.
+    #[cfg(feature = "http")]
+    pub fn admin_address(&self) -> Option<std::net::SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
+    }
+
     /// What it has counted so far.
     pub fn counters(&self) -> Counters {
-        let mut inputs: Vec<InputCounters> = self.inputs.iter().map(|input| input.state.counters()).collect();
-        let mut outputs = self.outputs.iter().map(OpenOutput::counters).collect();
-        self.past.add_to(&mut inputs, &mut outputs);
-        let mut malformed = std::collections::BTreeMap::new();
-        for (reason, count) in inputs.iter().flat_map(|input| &input.malformed) {
-            *malformed.entry(*reason).or_default() += count;
-        }
-        Counters {
-            received: inputs.iter().map(|input| input.received).sum(),
-            bytes: inputs.iter().map(|input| input.bytes).sum(),
-            malformed,
-            types: self.dispatch.types.counters(),
-            unrouted: self.dispatch.unrouted.load(Relaxed),
-            duplicates: self.dispatch.duplicates.load(Relaxed),
-            inputs,
-            outputs: outputs.into_iter().map(|(_, output)| output).collect(),
-        }
+        self.overview.counters()
     }
 
     /// Has every output open its files anew, after somebody has moved them away.
@@ -184,10 +196,13 @@ impl Router {
         let now = Instant::now();
         // Somebody's Duration::MAX is a year: no clock can name the end of it.
         let deadline = now.checked_add(patience).unwrap_or_else(|| now + Duration::from_secs(365 * 86_400));
+        self.overview.begin_end();
         let mut inputs: Vec<&mut OpenInput> = self.inputs.iter_mut().chain(&mut self.succeeded).collect();
         inputs.iter().for_each(|input| input.request_stop(deadline));
         inputs.iter_mut().for_each(|input| input.wait_read(deadline));
         inputs.iter().for_each(|input| input.close());
+        // Its last report still finds the outputs.
+        self.reporter = None;
         let deadline = deadline.max(Instant::now() + OUTPUT_GRACE);
         self.outputs.iter_mut().for_each(|output| output.finish(deadline));
         for drain in self.draining.drain(..) {

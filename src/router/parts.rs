@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Receiver;
+
 use super::config::{Input, RouterError};
 use super::connections::Connections;
 use super::counters::{InputCounters, InputState, OutputCounters, OutputState};
@@ -28,7 +30,8 @@ pub(super) struct OpenInput {
     stop: Arc<Stop>,
     /// Not read yet.
     bound: Option<Bound>,
-    reader: Option<JoinHandle<()>>,
+    /// Others may look whether it has ended.
+    reader: Option<Arc<JoinHandle<()>>>,
 }
 
 impl OpenInput {
@@ -51,7 +54,7 @@ impl OpenInput {
     pub(super) fn start(&mut self, dispatch: &Arc<Dispatch>) -> Result<(), RouterError> {
         if let Some(bound) = self.bound.take() {
             let reader = bound.start(dispatch, &self.connections, &self.stop).map_err(RouterError::System)?;
-            self.reader = Some(reader);
+            self.reader = Some(Arc::new(reader));
         }
         Ok(())
     }
@@ -78,8 +81,15 @@ impl OpenInput {
     /// Waits for the end that was requested.
     pub(super) fn wait_read(&mut self, deadline: Instant) {
         self.socket = None;
-        if let Some(reader) = self.reader.take() {
-            let _ = reader.join();
+        match self.reader.take().map(Arc::try_unwrap) {
+            Some(Ok(reader)) => drop(reader.join()),
+            // Somebody looks at it just now.
+            Some(Err(reader)) => {
+                while !reader.is_finished() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+            None => {}
         }
         self.connections.wait_closed(deadline);
     }
@@ -90,9 +100,14 @@ impl OpenInput {
         self.connections.wait_closed(Instant::now() + CLOSE_GRACE);
     }
 
+    /// For others to see whether its thread has ended.
+    pub(super) fn reader(&self) -> Option<Arc<JoinHandle<()>>> {
+        self.reader.clone()
+    }
+
     /// Whether it has come to its end.
     pub(super) fn is_over(&self) -> bool {
-        self.reader.as_ref().is_none_or(JoinHandle::is_finished) && self.connections.is_empty()
+        self.reader.as_ref().is_none_or(|reader| reader.is_finished()) && self.connections.is_empty()
     }
 }
 
@@ -115,6 +130,11 @@ impl OpenOutput {
     /// Has it open its files anew.
     pub(super) fn reopen(&self) {
         self.running.iter().for_each(Running::reopen);
+    }
+
+    /// Whether it has a name of its own, its counters, and what is disconnected when its thread has ended.
+    pub(super) fn view(&self) -> (bool, Arc<OutputState>, Option<Receiver<()>>) {
+        (self.key.is_some(), Arc::clone(&self.queue.state), self.running.as_ref().map(Running::ended))
     }
 
     /// Lets it write what is queued, until `deadline`, and ends it.
@@ -201,12 +221,5 @@ fn merge_output(sums: &mut Vec<(bool, OutputCounters)>, has_name: bool, counters
     match sums.iter_mut().find(|(named, sum)| *named == has_name && sum.name == counters.name) {
         Some((_, sum)) => sum.add(&counters),
         None => sums.push((has_name, counters)),
-    }
-}
-
-impl OpenOutput {
-    /// Whether it has a name of its own, and its counters.
-    pub(super) fn counters(&self) -> (bool, OutputCounters) {
-        (self.key.is_some(), self.queue.state.counters())
     }
 }

@@ -68,6 +68,8 @@ impl Router {
     /// batch on. What is not in the configuration ends in the background, within 5 seconds: an input reads its
     /// connections to their end, an output writes what it has; what they have counted stays in the counters.
     ///
+    /// The admin server and the reports follow the configuration too.
+    ///
     /// An output that calls a function is like no other: it is always opened anew, and the one before ends.
     ///
     /// # Errors
@@ -81,15 +83,18 @@ impl Router {
         };
         let addresses: Vec<String> = sources.iter().map(address).collect();
         refuse_circles(&config.routes, addresses.iter().map(String::as_str))?;
+        let servants = self.servants(config.admin, config.report_every)?;
         let plan = Plan::of(config.routes, &self.outputs)?;
-        self.change(plan, sources)
+        let reloaded = self.change(plan, sources)?;
+        self.employ(servants);
+        Ok(reloaded)
     }
 
     /// Forgets what has come to its end since the last time.
     fn sweep(&mut self) {
         self.succeeded.retain(|input| !input.is_over());
         self.draining.retain(|drain| !drain.is_finished());
-        self.past.sum_up();
+        self.overview.sum_up();
     }
 
     /// The inputs of a configuration: the numbers of those that are open, and others that were opened.
@@ -131,8 +136,11 @@ impl Router {
             }
         }
         let mut reloaded = Reloaded::default();
+        let succeeded = self.succeeded.len();
         let inputs = self.replace_inputs(sources, &mut reloaded);
         let outputs = self.replace_outputs(outputs, &mut reloaded);
+        let gone: Vec<&OpenInput> = self.succeeded.iter().skip(succeeded).chain(&inputs).collect();
+        self.publish((&gone, &outputs.iter().collect::<Vec<_>>()));
         self.drain(before, inputs, outputs);
         Ok(reloaded)
     }
@@ -148,7 +156,7 @@ impl Router {
                 input.request_stop(now);
                 input.wait_read(now);
                 input.close();
-                self.past.add_input(&input);
+                self.overview.add_input(&input);
             }
         }
     }
@@ -169,7 +177,6 @@ impl Router {
                         reloaded.removed += 1;
                         predecessor.request_stop(Instant::now() + NO_DEADLINE);
                         predecessor.wait_unbound(Instant::now());
-                        self.past.add_input(&predecessor);
                         self.succeeded.push(predecessor);
                     }
                 }
@@ -178,7 +185,6 @@ impl Router {
         self.addresses = self.inputs.iter().map(|input| input.state.address.clone()).collect();
         let removed: Vec<OpenInput> = before.into_iter().flatten().collect();
         reloaded.removed += removed.len();
-        removed.iter().for_each(|input| self.past.add_input(input));
         removed
     }
 
@@ -199,7 +205,6 @@ impl Router {
         }
         let removed: Vec<OpenOutput> = before.into_iter().flatten().collect();
         reloaded.removed += removed.len();
-        removed.iter().for_each(|output| self.past.add_output(output));
         removed
     }
 

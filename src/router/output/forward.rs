@@ -89,16 +89,30 @@ impl ForwardOutput {
     }
 
     #[cfg(feature = "spool")]
+    fn check_spool(&self) -> io::Result<()> {
+        match self.spool_bytes {
+            Some(bytes) if bytes < FEWEST_SPOOL_BYTES => {
+                Err(invalid(format!("spool_bytes {bytes}: a number of bytes from 65536 on is accepted")))
+            }
+            Some(_) if self.spool.is_none() => Err(invalid(NO_SPOOL)),
+            _ => Ok(()),
+        }
+    }
+
+    #[cfg(not(feature = "spool"))]
+    fn check_spool(&self) -> io::Result<()> {
+        match self.spool.is_some() || self.spool_bytes.is_some() {
+            true => Err(invalid("spool: this router was built without the feature `spool`")),
+            false => Ok(()),
+        }
+    }
+
+    #[cfg(feature = "spool")]
     fn open_spool(&self, counters: &Arc<Counters>) -> io::Result<Option<Spool>> {
         use crate::delivery::spool::{store, Settings};
 
         let bytes = self.spool_bytes.unwrap_or(DEFAULT_SPOOL_BYTES);
-        if bytes < FEWEST_SPOOL_BYTES {
-            return Err(invalid(format!("spool_bytes {bytes}: a number of bytes from 65536 on is accepted")));
-        }
-        let Some(directory) = self.spool.clone() else {
-            return self.spool_bytes.map_or(Ok(None), |_| Err(invalid(NO_SPOOL)));
-        };
+        let Some(directory) = self.spool.clone() else { return Ok(None) };
         let limits = store::Limits { bytes, max_age: SPOOL_MAX_AGE };
         let named = |error: io::Error| {
             io::Error::new(error.kind(), format!("spool {}: {error}", directory.display()))
@@ -109,13 +123,11 @@ impl ForwardOutput {
 
     #[cfg(not(feature = "spool"))]
     fn open_spool(&self, _: &Arc<Counters>) -> io::Result<Option<Spool>> {
-        match self.spool.is_some() || self.spool_bytes.is_some() {
-            true => Err(invalid("spool: this router was built without the feature `spool`")),
-            false => Ok(None),
-        }
+        Ok(None)
     }
 }
 
+const NO_ROUTER: &str = "off is no router: any other address is accepted";
 #[cfg(feature = "spool")]
 const NO_SPOOL: &str = "spool_bytes says how large the spool may be, and spool, its directory, is not given";
 
@@ -143,11 +155,19 @@ impl Endpoint for ForwardOutput {
         self.parsed().is_ok_and(|address| are_one_place(&address, input))
     }
 
+    fn check(&self) -> io::Result<()> {
+        self.parsed().and_then(|address| match address {
+            Address::Off => Err(invalid(NO_ROUTER)),
+            _ => Ok(()),
+        })?;
+        self.check_spool()
+    }
+
     fn open(self: Box<Self>) -> io::Result<Place> {
+        self.check()?;
         let address = self.parsed()?;
         let transport = address.open(Limits::default()).map_err(invalid)?;
-        let transport =
-            transport.ok_or_else(|| invalid("off is no router: any other address is accepted"))?;
+        let transport = transport.ok_or_else(|| invalid(NO_ROUTER))?;
         let pace = Pace { linger: LINGER, batch_bytes: BATCH_BYTES };
         let delivery = Delivery::new(self.name(), transport, &pace, |counters| self.open_spool(counters))?;
         Ok(Place { draw: Some(Arc::new(draw)), writer: Box::new(Forward(delivery)) })

@@ -63,6 +63,14 @@ pub(super) trait Endpoint: Send {
     /// Colours the console so; nothing on other outputs.
     fn color(&mut self, _: Color) {}
 
+    /// Whether the settings go together, as far as can be said without opening anything.
+    ///
+    /// # Errors
+    /// `OPTION: ` and why that option cannot be.
+    fn check(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Everything it was told, as text that is compared and never shown: a reload keeps an output whose settings are
     /// equal.
     fn settings(&self) -> String {
@@ -173,6 +181,11 @@ impl Output {
     /// Colours the console so; nothing on other outputs.
     pub fn color(&mut self, color: Color) {
         self.0.color(color);
+    }
+
+    /// Whether its settings go together: an error begins with `OPTION: `.
+    pub(super) fn check(&self) -> io::Result<()> {
+        self.0.check()
     }
 
     /// See [`Endpoint::settings`]; nothing for one that is like no other.

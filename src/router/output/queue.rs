@@ -198,6 +198,11 @@ impl Running {
         let _ = self.done.recv_deadline(deadline);
     }
 
+    /// Disconnected when the thread has ended.
+    pub(in crate::router) fn ended(&self) -> Receiver<()> {
+        self.done.clone()
+    }
+
     /// Has it open its files anew. One that has not yet done so for the last time does it once.
     pub(in crate::router) fn reopen(&self) {
         let _ = self.control.try_send(Control::Reopen);

@@ -161,9 +161,23 @@ impl From<FileOutput> for Output {
     }
 }
 
+impl FileOutput {
+    /// What the path means, if the other options go with it.
+    fn target(&self) -> io::Result<Target> {
+        let refused = |problem| io::Error::new(io::ErrorKind::InvalidInput, problem);
+        let target = Target::read(&self.path).map_err(refused)?;
+        self.rotation.check(&target).map_err(refused)?;
+        Ok(target)
+    }
+}
+
 impl Endpoint for FileOutput {
     fn name(&self) -> String {
         format!("file:{}", self.path.display())
+    }
+
+    fn check(&self) -> io::Result<()> {
+        self.target().map(drop)
     }
 
     fn settings(&self) -> String {
@@ -171,10 +185,7 @@ impl Endpoint for FileOutput {
     }
 
     fn open(self: Box<Self>) -> io::Result<Place> {
-        let refused = |problem| io::Error::new(io::ErrorKind::InvalidInput, problem);
-        let target = Target::read(&self.path).map_err(refused)?;
-        self.rotation.check(&target).map_err(refused)?;
-        let target = Arc::new(target);
+        let target = Arc::new(self.target()?);
         let writer = Box::new(Files::open(Arc::clone(&target), self.rotation)?);
         let draw = line::draw(self.format);
         let draw: super::Draw = match &*target {

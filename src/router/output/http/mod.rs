@@ -243,12 +243,18 @@ impl Endpoint for HttpOutput {
         self.address().is_ok_and(|address| are_one_place(&address, input))
     }
 
-    fn open(self: Box<Self>) -> io::Result<Place> {
-        let address = self.address()?;
-        let Address::Http { options, .. } = &address else { return Err(invalid("no HTTP address")) };
+    fn check(&self) -> io::Result<()> {
         if self.batch_bytes == 0 {
             return Err(invalid("batch_bytes 0: a number of bytes from 1 on is accepted"));
         }
+        self.address()?;
+        self.shape(false).map(drop)
+    }
+
+    fn open(self: Box<Self>) -> io::Result<Place> {
+        self.check()?;
+        let address = self.address()?;
+        let Address::Http { options, .. } = &address else { return Err(invalid("no HTTP address")) };
         let (draw, lines, form) = self.shape(options.json)?;
         let transport = Box::new(Http::shaped(&address, options, form).map_err(invalid)?);
         let pace = Pace { linger: self.linger, batch_bytes: self.batch_bytes };

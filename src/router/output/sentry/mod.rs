@@ -168,14 +168,20 @@ impl Endpoint for SentryOutput {
         address.is_some_and(|address| are_one_place(&address, input))
     }
 
-    fn open(self: Box<Self>) -> io::Result<Place> {
-        let project = Project::read(&self.dsn).map_err(invalid)?;
+    fn check(&self) -> io::Result<()> {
+        Project::read(&self.dsn).map_err(invalid)?;
         if self.breadcrumbs > MOST_BREADCRUMBS {
             let count = self.breadcrumbs;
             return Err(invalid(format!(
                 "breadcrumbs {count}: a number from 0 to {MOST_BREADCRUMBS} is accepted"
             )));
         }
+        self.surroundings().map(drop)
+    }
+
+    fn open(self: Box<Self>) -> io::Result<Place> {
+        self.check()?;
+        let project = Project::read(&self.dsn).map_err(invalid)?;
         let writer = Sentry {
             surroundings: self.surroundings()?,
             crumbs: Crumbs::keeping(self.breadcrumbs),

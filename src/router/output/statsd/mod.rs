@@ -116,12 +116,17 @@ impl Endpoint for StatsdOutput {
         format!("statsd:{}", self.address)
     }
 
+    fn check(&self) -> io::Result<()> {
+        let checked = StatsdOutput::check(self);
+        checked.map_err(|problem| io::Error::new(io::ErrorKind::InvalidInput, problem))
+    }
+
     fn settings(&self) -> String {
         format!("{self:?}")
     }
 
     fn open(self: Box<Self>) -> io::Result<Place> {
-        self.check().map_err(|problem| io::Error::new(io::ErrorKind::InvalidInput, problem))?;
+        Endpoint::check(&*self)?;
         let resolve = |address: &str| address.to_socket_addrs().map(Iterator::collect);
         let writer = Box::new(Sender::new(self.address, self.datagram_bytes, Box::new(resolve)));
         let (prefix, limit) = (self.prefix, self.datagram_bytes);

@@ -17,6 +17,8 @@ use crate::delivery::address::Address;
 use crate::delivery::destination::Destination;
 use crate::delivery::encode::json::JsonEncoder;
 use crate::delivery::encode::{Encoding, NonFinite, Origin, SpanContext, Style};
+#[cfg(feature = "heka")]
+use crate::delivery::heka::Heka;
 use crate::delivery::outlet::Outlet;
 use crate::delivery::transport::{Limits, Transport};
 use crate::delivery::worker::Worker;
@@ -445,7 +447,13 @@ impl Builder {
 }
 
 /// A transport and the address it was made from.
-type Named = (String, Box<dyn Transport>);
+struct Named {
+    address: String,
+    transport: Box<dyn Transport>,
+    /// For a transport that carries Heka's frames.
+    #[cfg(feature = "heka")]
+    heka: Heka,
+}
 
 impl Builder {
     /// A client alone, for a program that makes its messages itself; [`Guard::client`] gives the same beside a layer
@@ -516,34 +524,53 @@ impl Builder {
     }
 
     fn outlets(&self, transports: Vec<Named>, all: &Arc<Counters>) -> Result<Vec<Outlet>, BuildError> {
-        let destinations: Vec<_> = transports
-            .into_iter()
-            .map(|(address, transport)| {
-                Destination::new(transport, Arc::new(DestinationCounters::new(address, self.stuck_after)))
-            })
+        let counters: Vec<_> = transports
+            .iter()
+            .map(|one| Arc::new(DestinationCounters::new(one.address.clone(), self.stuck_after)))
             .collect();
-        all.set_destinations(destinations.iter().map(|one| Arc::clone(&one.counters)).collect());
-        let is_only = destinations.len() == 1;
-        let outlet = |destination| match is_only {
-            true => Ok(Outlet::here(destination, all, self.max_message_bytes)),
-            false => Outlet::apart(destination, all, self.max_message_bytes),
+        all.set_destinations(counters.clone());
+        let is_only = counters.len() == 1;
+        let outlet = |(named, counters): (Named, _)| {
+            let destination = Destination::new(named.transport, counters);
+            let outlet = match is_only {
+                true => Outlet::here(destination, all, self.max_message_bytes),
+                false => Outlet::apart(destination, all, self.max_message_bytes)?,
+            };
+            #[cfg(feature = "heka")]
+            let outlet = outlet.speaking_heka(named.heka);
+            Ok(outlet)
         };
-        destinations.into_iter().map(outlet).collect::<Result<_, _>>().map_err(BuildError::Thread)
+        transports.into_iter().zip(counters).map(outlet).collect::<Result<_, _>>().map_err(BuildError::Thread)
     }
 
     /// Every destination with its name. Empty when all are `off`.
     fn open_transports(&mut self) -> Result<Vec<Named>, BuildError> {
         let own = std::mem::take(&mut self.transports);
-        let mut open: Vec<_> =
-            own.into_iter().map(|transport| (String::from("transport"), transport)).collect();
+        let mut open: Vec<_> = own
+            .into_iter()
+            .map(|transport| Named {
+                address: String::from("transport"),
+                transport,
+                #[cfg(feature = "heka")]
+                heka: self.heka().cloned().unwrap_or_default(),
+            })
+            .collect();
         let (origin, addresses) = self.addresses(!open.is_empty())?;
         for address in addresses {
             let address = Address::from_str(&address)
                 .map_err(|error| BuildError::Address { origin, problem: error })?;
-            let transport =
-                address.open(self.limits()).map_err(|problem| BuildError::Address { origin, problem })?;
-            if let Some(transport) = transport {
-                open.push((address.to_string(), transport));
+            #[cfg(feature = "heka")]
+            let address = self.in_its_encoding(address)?;
+            let wrong = |problem| BuildError::Address { origin, problem };
+            #[cfg(feature = "heka")]
+            let heka = Heka::of(&address, self.heka()).map_err(wrong)?.unwrap_or_default();
+            if let Some(transport) = address.open(self.limits()).map_err(wrong)? {
+                open.push(Named {
+                    address: address.to_string(),
+                    transport,
+                    #[cfg(feature = "heka")]
+                    heka,
+                });
             }
         }
         Ok(open)
@@ -551,7 +578,33 @@ impl Builder {
 
     fn limits(&self) -> Limits {
         let default = Limits::default();
-        Limits { max_datagram_bytes: self.max_message_bytes.unwrap_or(default.max_datagram_bytes) }
+        let or_set = |most| self.max_message_bytes.unwrap_or(most);
+        Limits {
+            max_datagram_bytes: or_set(default.max_datagram_bytes),
+            #[cfg(feature = "heka")]
+            max_heka_datagram_bytes: or_set(default.max_heka_datagram_bytes),
+        }
+    }
+
+    /// Heka's form, if that is the encoding.
+    #[cfg(feature = "heka")]
+    fn heka(&self) -> Option<&Heka> {
+        match &self.encoding {
+            Encoding::Heka(heka) => Some(heka),
+            Encoding::Metlog => None,
+        }
+    }
+
+    /// The address as one for the encoding that was set.
+    #[cfg(feature = "heka")]
+    fn in_its_encoding(&self, address: Address) -> Result<Address, BuildError> {
+        const ACCEPTED: &str = "Encoding::Heka with udp, tcp, tls, unix and unixgram addresses";
+        if self.heka().is_none() {
+            return Ok(address);
+        }
+        let value = address.to_string();
+        let (name, accepted) = ("Builder::encoding", ACCEPTED);
+        address.speaking_heka().ok_or(BuildError::Variable { name, value, accepted })
     }
 
     /// The addresses, and where they came from.
@@ -573,8 +626,6 @@ impl Builder {
     fn style(&self, logger: &str, message_ids: bool) -> Style {
         let hostname =
             self.hostname.clone().or_else(|| variable(variables::HOSTNAME)).unwrap_or_else(hostname);
-        // There is one form so far; this is where the next one is chosen.
-        let Encoding::Metlog = self.encoding;
         Style {
             logger: logger.to_owned(),
             hostname,

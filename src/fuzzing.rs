@@ -22,6 +22,29 @@ pub fn http_answers(stream: &[u8], chunk: usize) -> (Vec<u8>, u64) {
     listener.as_ref().map(|listener| listener.answers(stream, chunk)).unwrap_or_default()
 }
 
+/// The messages in a stream of Heka's frames that comes in chunks of `chunk` bytes, as JSON; `None` stands for what is
+/// none. Some are signed, by a signer that is known.
+#[cfg(feature = "heka")]
+pub fn heka_frames(stream: &[u8], chunk: usize) -> Vec<Option<Vec<u8>>> {
+    use crate::delivery::heka::split::{HekaSplitter, Signers};
+    const LONGEST: usize = 1024;
+    let known = vec![crate::HekaSigner::new("ops", 1, crate::HmacHash::Md5, "s3cr3t")];
+    let mut splitter = HekaSplitter::new(Signers { known, is_required: false }, LONGEST);
+    let mut frames = Vec::new();
+    let mut each = |frame: Result<&[u8], _>| frames.push(frame.ok().map(<[u8]>::to_vec));
+    stream.chunks(chunk.max(1)).for_each(|bytes| splitter.push(bytes, &mut each));
+    splitter.finish(&mut each);
+    frames
+}
+
+/// A message of a client, which is JSON, as one of Heka's frames.
+#[cfg(feature = "heka")]
+pub fn heka_frame(message: &[u8]) -> Option<Vec<u8>> {
+    let mut frame = Vec::new();
+    let mut writer = crate::delivery::heka::Writer::new(crate::Heka::unsigned(), usize::MAX);
+    writer.write(message, None, &mut frame).ok().map(|_| frame)
+}
+
 /// What the statsd output makes of a message; `None` if it refuses it.
 pub fn statsd_lines(message: &crate::Message) -> Option<String> {
     const LONGEST: usize = 1_432;

@@ -43,6 +43,7 @@
 //! | `tcp://` | the peer's kernel has acknowledged it | the peer dies before it has read it |
 //! | `unix://` | the peer has read it | the peer dies with it in hand |
 //! | `tls://` | as `tcp://`, of the encrypted bytes | the same |
+//! | `zmq+tcp://` | as `tcp://`, and somebody has subscribed before | the same |
 //! | `http://`, `https://` | the receiver answered 200 to 299 | the receiver was wrong to say so |
 //! | `unixgram://` | it is in the receiver's buffer | the receiver dies with it unread |
 //! | `file://`, `stdout:` | the kernel has the bytes | the machine stops before they are on disk |
@@ -69,6 +70,8 @@
 //! | `spool` | | `Builder::spool`: what no router takes waits on disk |
 //! | `http` | | `http://` addresses, and the router's HTTP input |
 //! | `tls` | | `tls://` addresses and the router's encrypted inputs; with `http` also `https://` |
+//! | `zmq` | | `zmq+tcp://` addresses, and the router's ZeroMQ input |
+//! | `heka` | | `Encoding::Heka`, `?framing=heka`, and Heka's frames at the router's inputs |
 //! | `router` | | `tracing_metlog::router` and the program `metlog-router` |
 //! | `ring` | | `Builder::ring`: what was logged survives a crash of the program; Linux |
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -109,10 +112,15 @@ pub use capture::client::{Client, FieldValue, Json, MetricValue, Outgoing, Timer
 pub use capture::layer::MetlogLayer;
 #[cfg(feature = "log")]
 pub use capture::logger::MetlogLogger;
-pub use delivery::address::{Address, AddressError, HttpOptions, TlsFiles};
+pub use delivery::address::{
+    Address, AddressError, HekaKey, HekaOptions, HmacHash, HttpOptions, KeyPlace, TlsFiles, ZmqOptions,
+};
 pub use delivery::batch::Batch;
 pub use delivery::encode::{Encoding, NonFinite, SpanContext};
 pub use delivery::framing::Framing;
+#[cfg(feature = "heka")]
+#[cfg_attr(docsrs, doc(cfg(feature = "heka")))]
+pub use delivery::heka::{Heka, HekaSigner};
 pub use delivery::transport::capture::Capture;
 pub use delivery::transport::Transport;
 pub use guard::Guard;

@@ -38,6 +38,8 @@ pub enum LossReason {
     Damaged,
     /// The receiver refused it (an HTTP status that says that sending it again would not help).
     Rejected,
+    /// Written to stderr instead, because its ZeroMQ receiver was not there (`spill=stderr`).
+    Spilled,
     /// The background thread failed (a panic in a user's transport, or no thread could be had).
     WorkerFailed,
     /// The spool's disk or its quota was full: an old message made room for a new one
@@ -51,7 +53,7 @@ pub enum LossReason {
 
 impl LossReason {
     /// Every reason there is.
-    pub const ALL: [LossReason; 16] = [
+    pub const ALL: [LossReason; 17] = [
         LossReason::QueueFull,
         LossReason::Shed,
         LossReason::Recursive,
@@ -64,6 +66,7 @@ impl LossReason {
         LossReason::Lagging,
         LossReason::Damaged,
         LossReason::Rejected,
+        LossReason::Spilled,
         LossReason::WorkerFailed,
         LossReason::SpoolFull,
         LossReason::SpoolExpired,
@@ -85,6 +88,7 @@ impl LossReason {
             LossReason::Lagging => "lagging",
             LossReason::Damaged => "damaged",
             LossReason::Rejected => "rejected",
+            LossReason::Spilled => "spilled",
             LossReason::WorkerFailed => "worker_failed",
             LossReason::SpoolFull => "spool_full",
             LossReason::SpoolExpired => "spool_expired",
@@ -136,6 +140,10 @@ impl LossReason {
             LossReason::Rejected => {
                 "an HTTP receiver refused them for good: its answer stands in the destination's problem and on stderr; \
                  correct the address, the credentials or the receiver"
+            }
+            LossReason::Spilled => {
+                "a ZeroMQ receiver was not there, and they stand on stderr, as spill=stderr asks for: start the receiver, \
+                 or take the option away"
             }
             LossReason::WorkerFailed => "the background thread failed: please report what it said on stderr",
         }

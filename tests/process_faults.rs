@@ -226,11 +226,13 @@ fn a_program_that_execs_another_leaves_it_no_descriptor_of_ours() {
     let unix = Receiver::unix(&directory.file("router"));
     let unixgram = Receiver::unixgram(&directory.file("datagrams"));
     let mut addresses = vec![tcp.address.clone(), unix.address.clone(), unixgram.address.clone()];
-    let mut counters: Vec<Counter> = Vec::new();
-    #[cfg(feature = "http")]
-    counters.push(Counter::tcp(size, Speech::Http));
-    #[cfg(feature = "tls")]
-    counters.push(Counter::tls(size, &directory.file("ca"), Speech::Lines));
+    let counters: Vec<Counter> = [
+        #[cfg(feature = "http")]
+        Counter::tcp(size, Speech::Http),
+        #[cfg(feature = "tls")]
+        Counter::tls(size, &directory.file("ca"), Speech::Lines),
+    ]
+    .into();
     addresses.extend(counters.iter().map(|counter| counter.address.clone()));
     let mut command = child::command("child", "exec", &addresses.join(" "));
     let ended = child::run({

@@ -45,7 +45,8 @@ fn dialects() -> Vec<Dialect> {
     };
     let mut early = with(json!({}));
     let keys = early.as_object_mut().expect("an object");
-    (keys.remove("metlog_pid"), keys.remove("metlog_hostname"));
+    let _ = keys.remove("metlog_pid");
+    let _ = keys.remove("metlog_hostname");
     let text = "é😀\u{1}";
     let quoted = |quoted: &str| with(json!({})).to_string().replace("\"text\"", quoted);
     let mut all = vec![
@@ -138,7 +139,7 @@ fn with_newlines() -> Vec<Dialect> {
 }
 
 /// Sends every dialect through `send`, one after the other, and compares what arrives.
-fn arrive(input: Input, dialects: &[Dialect], mut connect: impl FnMut(&str) -> Box<dyn FnMut(&[u8])>) {
+fn arrive(input: Input, dialects: &[Dialect], mut connect: impl FnMut(&str) -> SendFrame) {
     let (output, capture) = Output::capture();
     let config = Config::new().input(input).route(Route::new(Matcher::any(), output));
     let router = Router::start(config).expect("starts");
@@ -160,7 +161,10 @@ fn every_dialect() -> Vec<Dialect> {
     dialects().into_iter().chain(with_newlines()).collect()
 }
 
-fn framed(framing: Framing, mut stream: impl Write + 'static) -> Box<dyn FnMut(&[u8])> {
+/// Sends one message, framed.
+type SendFrame = Box<dyn FnMut(&[u8])>;
+
+fn framed(framing: Framing, mut stream: impl Write + 'static) -> SendFrame {
     Box::new(move |bytes| {
         let mut frame = Vec::new();
         framing.write(bytes, &mut frame);

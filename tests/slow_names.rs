@@ -21,6 +21,8 @@ const NAME: &str = "router.slow.test";
 /// How late the server answers that does.
 const LATE: Duration = Duration::from_secs(3);
 const MESSAGES: u64 = 100;
+/// What building and a call may take at most.
+const PROMPT: Duration = Duration::from_millis(500);
 
 /// What the children of this file do; nothing when it is run as a test.
 #[test]
@@ -70,10 +72,11 @@ fn serve(late: Option<Duration>) {
 fn speaks_to(address: &str, flush_timeout: Duration) -> tracing_metlog::Guard {
     let builder = tracing_metlog::builder().router(address).flush_timeout(flush_timeout);
     let (took, guard) = timed(|| built(builder));
-    assert!(took < Duration::from_millis(50), "{address}: built in {took:?}");
+    // Far less than any answer takes, and time enough for a machine that does ten other things.
+    assert!(took < PROMPT, "{address}: built in {took:?}");
     let client = guard.client();
     let slowest = (0..MESSAGES).map(|n| timed(|| send(&client, 0, n)).0).max();
-    assert!(slowest < Some(Duration::from_millis(50)), "{address}: a call took {slowest:?}");
+    assert!(slowest < Some(PROMPT), "{address}: a call took {slowest:?}");
     let (took, flushed) = timed(|| guard.flush(Duration::from_secs(1)));
     assert!(took < Duration::from_millis(1_100), "{address}: flushed in {took:?}");
     assert_eq!(flushed.pending, MESSAGES, "{address}");
@@ -173,7 +176,7 @@ fn a_name_server_that_answers_late_holds_nothing_up_and_what_was_logged_is_deliv
     record(
         "name server that answers after 3 s",
         &format!(
-            "build < 50 ms, no call waits, flush(1 s) within 1.1 s, delivered after {} s",
+            "neither build nor a call waits, flush(1 s) within 1.1 s, delivered after {} s",
             ended.said("took")
         ),
         MESSAGES,
@@ -195,7 +198,7 @@ fn a_name_server_that_never_answers_holds_neither_build_nor_call_nor_flush_nor_t
     record(
         "name server that never answers (TCP, UDP, HTTP, TLS)",
         &format!(
-            "build < 50 ms, no call waits, flush(1 s) within 1.1 s, an end of 1 s in {} ms",
+            "neither build nor a call waits, flush(1 s) within 1.1 s, an end of 1 s in {} ms",
             ended.said("slowest")
         ),
         MESSAGES * addresses,

@@ -13,19 +13,18 @@ use super::framing::Framing;
 
 mod options;
 
-pub use options::{HttpOptions, TlsFiles};
+pub use options::{HekaKey, HekaOptions, HmacHash, HttpOptions, KeyPlace, TlsFiles, ZmqOptions};
 use options::{Options, Written};
 
 /// What an address may look like, as every error says.
 const ACCEPTED: &str = "udp://host:port, tcp://host:port, tls://host:port, http://host:port/path, \
-                        https://host:port/path, unix:///path, unixgram:///path, file:///path, stdout:, stderr: \
-                        and off";
-
-/// What other Metlog clients and later versions know.
-const NOT_YET: [&str; 2] = ["zmq", "zmq+tcp"];
+                        https://host:port/path, zmq+tcp://host:port, unix:///path, unixgram:///path, file:///path, \
+                        stdout:, stderr: and off";
 
 /// Schemes that need features of this crate, the features, and whether they are there.
-const FEATURES: [(&str, &str, bool); 3] = [
+const FEATURES: [(&str, &str, bool); 5] = [
+    ("zmq", "`zmq`", cfg!(feature = "zmq")),
+    ("zmq+tcp", "`zmq`", cfg!(feature = "zmq")),
     ("tls", "`tls`", cfg!(feature = "tls")),
     ("http", "`http`", cfg!(feature = "http")),
     ("https", "`http` and `tls`", cfg!(all(feature = "http", feature = "tls"))),
@@ -40,6 +39,7 @@ const FEATURES: [(&str, &str, bool); 3] = [
 /// | `tls://host:port` | the same, encrypted (feature `tls`) |
 /// | `http://host:port/path` | many messages, one a line, in the body of a POST request (feature `http`) |
 /// | `https://host:port/path` | the same, encrypted (features `http` and `tls`) |
+/// | `zmq+tcp://host:port`, `zmq://host:port` | one message a part, from a ZeroMQ PUB socket to a SUB socket that binds (feature `zmq`) |
 /// | `unix:///path` | as `tcp`, over a Unix stream socket |
 /// | `unixgram:///path` | one datagram a message to a Unix datagram socket |
 /// | `file:///path` | one message a line, appended |
@@ -54,6 +54,17 @@ const FEATURES: [(&str, &str, bool); 3] = [
 /// | option | of | what it is | default |
 /// |---|---|---|---|
 /// | `framing=octet-count` | `tcp`, `tls`, `unix` | each message's length before it instead of a newline after it | `newline` |
+/// | `framing=heka` | `udp`, `tcp`, `tls`, `unix`, `unixgram` | Heka's frames, protobuf in them (feature `heka`) | |
+/// | `signer=NAME` | the same with `framing=heka` | who signs; needs `key-file` or `key-env` | nobody |
+/// | `key-version=NUMBER` | the same | which of the signer's keys it is | `1` |
+/// | `hmac=md5` | the same | HMAC-MD5 instead of HMAC-SHA1 | `sha1` |
+/// | `key-file=/PATH` | the same | a file with the key, read once; a newline at its end is not part of it | |
+/// | `key-env=NAME` | the same | an environment variable with the key, read once | |
+/// | `handshake=HOST:PORT` | `zmq+tcp` | a REP socket of the receiver that must answer before anything is sent | none |
+/// | `handshake-timeout=MILLISECONDS` | the same with `handshake` | how long it may take to answer | `200` |
+/// | `livecheck=SECONDS` | the same | how often it is asked again | `10` |
+/// | `spill=stderr` | `zmq+tcp` | what cannot be sent now is written to stderr instead, as metlog-py does, and lost (`spilled`) | it waits |
+/// | `hwm=MESSAGES` | `zmq+tcp` | how many messages may be written that the receiver has not acknowledged | as many as 4 MiB hold |
 /// | `gzip=true` | `http`, `https` | compressed bodies | `false` |
 /// | `content-type=json` | `http`, `https` | for receivers that know lines of JSON by that name only | `ndjson` |
 /// | `batch=BYTES` | `http`, `https` | bytes of messages in a request, before compression | `1048576` |
@@ -72,8 +83,8 @@ const FEATURES: [(&str, &str, bool); 3] = [
 /// assert_eq!(address.to_string(), "tcp://router.example:5565?framing=octet-count");
 /// assert_eq!(Address::default().to_string(), "udp://127.0.0.1:5565");
 ///
-/// let error = "zmq+tcp://router.example".parse::<Address>().unwrap_err();
-/// assert!(error.to_string().contains("not supported by this version"));
+/// let error = "gopher://router.example".parse::<Address>().unwrap_err();
+/// assert!(error.to_string().contains("unknown scheme"));
 /// # Ok::<(), tracing_metlog::AddressError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -123,6 +134,16 @@ pub enum Address {
         /// Everything else.
         options: HttpOptions,
     },
+    /// `zmq+tcp://host:port`
+    #[non_exhaustive]
+    Zmq {
+        /// A name, or an IP address without brackets.
+        host: String,
+        /// From 1 up.
+        port: u16,
+        /// Everything else.
+        options: ZmqOptions,
+    },
     /// `unix:///path`: a stream socket in the file system.
     #[non_exhaustive]
     Unix {
@@ -136,6 +157,14 @@ pub enum Address {
     UnixDatagram {
         /// The socket's absolute path.
         path: PathBuf,
+    },
+    /// `udp`, `tcp`, `tls`, `unix` or `unixgram` with `framing=heka`.
+    #[non_exhaustive]
+    Heka {
+        /// One of those, without it.
+        over: Box<Address>,
+        /// Who signs.
+        options: HekaOptions,
     },
     /// `stdout:`
     Stdout,
@@ -156,6 +185,29 @@ impl Address {
     pub const DEFAULT_PORT: u16 = 5565;
 }
 
+impl Address {
+    /// Whether its text has options already.
+    fn has_options(&self) -> bool {
+        matches!(self, Address::Tls { tls, .. } if *tls != TlsFiles::default())
+    }
+
+    /// The same receiver, as one of Heka's frames; `None` for one that takes none.
+    #[cfg(feature = "heka")]
+    pub(crate) fn speaking_heka(self) -> Option<Address> {
+        match self {
+            Address::Heka { .. } | Address::Off => Some(self),
+            Address::Udp { .. }
+            | Address::Tcp { .. }
+            | Address::Tls { .. }
+            | Address::Unix { .. }
+            | Address::UnixDatagram { .. } => {
+                Some(Address::Heka { over: Box::new(self), options: HekaOptions::default() })
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Default for Address {
     /// `udp://127.0.0.1:5565`
     fn default() -> Self {
@@ -173,7 +225,7 @@ pub struct AddressError {
 
 impl AddressError {
     /// An address that can be read, and cannot be used: something it names is not what it should be.
-    #[cfg(any(feature = "http", feature = "tls"))]
+    #[cfg(any(feature = "http", feature = "tls", feature = "heka"))]
     pub(crate) fn unusable(address: &Address, problem: String, accepted: &'static str) -> Self {
         AddressError { value: address.to_string(), problem, accepted }
     }
@@ -218,11 +270,23 @@ impl fmt::Display for Address {
                 formatter.write_str(path)?;
                 Written::to(formatter).http(options)
             }
+            Address::Zmq { host, port, options } => {
+                write_host(formatter, "zmq+tcp", host, *port)?;
+                Written::to(formatter).zmq(options)
+            }
             Address::Unix { path, framing } => {
                 write_path(formatter, "unix", path)?;
                 write_framing(formatter, *framing)
             }
             Address::UnixDatagram { path } => write_path(formatter, "unixgram", path),
+            Address::Heka { over, options } => {
+                over.fmt(formatter)?;
+                let mut written = match over.has_options() {
+                    true => Written::behind_others(formatter),
+                    false => Written::to(formatter),
+                };
+                written.heka(options)
+            }
             Address::Stdout => formatter.write_str("stdout:"),
             Address::Stderr => formatter.write_str("stderr:"),
             Address::File { path } => write_path(formatter, "file", path),
@@ -285,6 +349,9 @@ fn parse(value: &str) -> Parsed<Address> {
         None => (rest, None),
     };
     let scheme = scheme.to_ascii_lowercase();
+    if options.is_some_and(|options| options.split('&').any(|option| option == FRAMING_HEKA)) {
+        return heka(&scheme, place, options);
+    }
     if let Some((_, features, false)) = FEATURES.iter().find(|(name, ..)| *name == scheme) {
         return Err(format!(
             "{scheme:?} needs what this program was built without, the crate's feature {features}"
@@ -301,12 +368,12 @@ fn parse(value: &str) -> Parsed<Address> {
         "tls" => tls(place, options),
         "http" => http(false, place, options),
         "https" => http(true, place, options),
+        "zmq" | "zmq+tcp" => zmq(place, options),
         "unix" => Ok(Address::Unix { framing: framing(options)?, path: socket_path(place)? }),
         "unixgram" => no_options(options).and(socket_path(place)).map(|path| Address::UnixDatagram { path }),
         "file" => no_options(options).and(path(place)).map(|path| Address::File { path }),
         "stdout" => no_options(options).and(nothing(place)).map(|()| Address::Stdout),
         "stderr" => no_options(options).and(nothing(place)).map(|()| Address::Stderr),
-        known if NOT_YET.contains(&known) => Err(format!("{known:?} is not supported by this version")),
         _ if !rest.starts_with("//") => Err(String::from("no scheme (udp://, tcp://, ...)")),
         _ => Err(format!("unknown scheme {scheme:?}")),
     }
@@ -334,12 +401,44 @@ fn framing(options: Option<&str>) -> Parsed<Framing> {
     }
 }
 
+/// What an address of a receiver of Heka's frames says.
+const FRAMING_HEKA: &str = "framing=heka";
+
+/// An address of another kind, with some options more.
+fn heka(scheme: &str, place: &str, options: Option<&str>) -> Parsed<Address> {
+    if !cfg!(feature = "heka") {
+        return Err(String::from(
+            "framing=heka needs what this program was built without, the crate's feature `heka`",
+        ));
+    }
+    if !["udp", "tcp", "tls", "unix", "unixgram"].contains(&scheme) {
+        return Err(format!(
+            "framing=heka, which udp, tcp, tls, unix and unixgram know, and {scheme:?} does not"
+        ));
+    }
+    let mut options = Options::read(options)?;
+    let heka = options.heka()?;
+    let over = match options.rest() {
+        None => parse(&format!("{scheme}:{place}"))?,
+        Some(rest) => parse(&format!("{scheme}:{place}?{rest}"))?,
+    };
+    Ok(Address::Heka { over: Box::new(over), options: heka })
+}
+
 fn tls(place: &str, options: Option<&str>) -> Parsed<Address> {
     let (host, port) = host_and_port(place)?;
     let mut options = Options::read(options)?;
     let (framing, tls) = (options.framing()?, options.tls()?);
     options.finish("framing, ca, cert and key")?;
     Ok(Address::Tls { host, port, framing, tls })
+}
+
+fn zmq(place: &str, options: Option<&str>) -> Parsed<Address> {
+    let (host, port) = host_and_port(place)?;
+    let mut read = Options::read(options)?;
+    let options = read.zmq()?;
+    read.finish("handshake, handshake-timeout, livecheck, spill and hwm")?;
+    Ok(Address::Zmq { host, port, options })
 }
 
 fn http(secure: bool, place: &str, options: Option<&str>) -> Parsed<Address> {

@@ -48,6 +48,18 @@ impl Aside {
         }
     }
 
+    /// The same for outlets that can say more than its JSON does.
+    #[cfg(feature = "heka")]
+    pub(super) fn put_exactly(&mut self, outlets: &mut [Outlet], message: &[u8], exact: &super::heka::Exact) {
+        match &self.spool {
+            Some(spool) if self.is_chosen || spool.is_sending() => self.put(outlets, message),
+            _ => {
+                self.is_spools_turn = true;
+                outlets.iter_mut().for_each(|outlet| outlet.put_exactly(message, exact));
+            }
+        }
+    }
+
     /// What to do next. New messages go to the spool when no destination answers, or when none has room and the queue
     /// fills. When one answers, batches of new messages and of the spool take turns, so that neither starves the other.
     pub(crate) fn way(&self, outlets: &[Outlet], queue_is_low: bool) -> Way {

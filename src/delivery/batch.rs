@@ -101,6 +101,17 @@ impl Batch {
         &self.bytes[self.written..]
     }
 
+    /// The same, of so many frames that no more than `window` are written and not confirmed.
+    #[inline]
+    pub(crate) fn unwritten_within(&self, window: usize) -> &[u8] {
+        let last = self.settled.saturating_add(window);
+        match self.ends.get(last) {
+            None => self.unwritten(),
+            // In front of the first frame that is one too many.
+            Some(_) => &self.bytes[self.written..self.ends[last - 1].max(self.written)],
+        }
+    }
+
     /// The frames that are not written yet, one by one.
     pub(crate) fn unwritten_frames(&self) -> impl Iterator<Item = &[u8]> {
         let mut start = self.written;
@@ -288,6 +299,22 @@ mod tests {
         }
         let numbers: String = (0..1_000).map(|number| format!("{number};")).collect();
         assert_eq!(String::from_utf8_lossy(&seen), numbers);
+    }
+
+    #[cfg(feature = "zmq")]
+    #[test]
+    fn a_window_ends_in_front_of_the_first_frame_that_is_one_too_many() {
+        let mut batch = of(&["one", "two", "three"]);
+        assert_eq!(batch.unwritten_within(2), b"onetwo");
+        assert_eq!(batch.unwritten_within(3), b"onetwothree");
+        assert_eq!(batch.unwritten_within(usize::MAX), b"onetwothree");
+        batch.wrote(4);
+        assert_eq!(batch.unwritten_within(1), b"");
+        assert_eq!(batch.unwritten_within(2), b"wo");
+        batch.confirm_all_but(1);
+        assert_eq!(batch.unwritten_within(1), b"wo");
+        batch.wrote(2);
+        assert_eq!((batch.unwritten_within(1), batch.unwritten_within(2)), (&b""[..], &b"three"[..]));
     }
 
     #[test]

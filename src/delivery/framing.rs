@@ -5,10 +5,18 @@
 use std::fmt;
 use std::str::FromStr;
 
+#[cfg(feature = "heka")]
+use super::heka;
+
 #[cfg(feature = "router")]
 mod split;
 #[cfg(feature = "router")]
 pub(crate) use split::{Frame, FrameError, Splitter};
+
+#[cfg(feature = "heka")]
+const ACCEPTED: &str = "newline, octet-count, datagram and heka";
+#[cfg(not(feature = "heka"))]
+const ACCEPTED: &str = "newline, octet-count and datagram";
 
 /// How the bytes of one message are told from those of the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -24,6 +32,15 @@ pub enum Framing {
     /// One message a datagram and nothing else: no newline, no length. The default of `udp://` and
     /// `unixgram://`.
     Datagram,
+    /// Heka's: a header with the length, and perhaps a signature, before each message, which is protobuf
+    /// ([`Encoding::Heka`](crate::Encoding::Heka)). On streams and in datagrams. Feature `heka`.
+    #[cfg(feature = "heka")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "heka")))]
+    Heka,
+    /// ZeroMQ's: one message is one part, a flag and the length before it. Of `zmq+tcp://`. Feature `zmq`.
+    #[cfg(feature = "zmq")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "zmq")))]
+    Zmtp,
 }
 
 impl Framing {
@@ -40,6 +57,10 @@ impl Framing {
                 out.extend_from_slice(message);
             }
             Framing::Datagram => out.extend_from_slice(message),
+            #[cfg(feature = "heka")]
+            Framing::Heka => heka::write_unsigned(message, out),
+            #[cfg(feature = "zmq")]
+            Framing::Zmtp => write_part(message, out),
         }
     }
 
@@ -52,6 +73,10 @@ impl Framing {
                 blank.map_or(frame, |blank| &frame[blank + 1..])
             }
             Framing::Datagram => frame,
+            #[cfg(feature = "heka")]
+            Framing::Heka => heka::message_of(frame),
+            #[cfg(feature = "zmq")]
+            Framing::Zmtp => frame.get(part_header(frame)..).unwrap_or_default(),
         }
     }
 
@@ -61,7 +86,38 @@ impl Framing {
             Framing::Newline => "newline",
             Framing::OctetCount => "octet-count",
             Framing::Datagram => "datagram",
+            #[cfg(feature = "heka")]
+            Framing::Heka => "heka",
+            #[cfg(feature = "zmq")]
+            Framing::Zmtp => "zmtp",
         }
+    }
+}
+
+/// The flag of a part whose length takes eight bytes.
+#[cfg(feature = "zmq")]
+const LONG: u8 = 2;
+
+/// The last part of a message, as ZMTP 3.1 has it (RFC 23 of ZeroMQ).
+#[cfg(feature = "zmq")]
+fn write_part(message: &[u8], out: &mut Vec<u8>) {
+    match u8::try_from(message.len()) {
+        Ok(length) => out.extend_from_slice(&[0, length]),
+        Err(_) => {
+            out.push(LONG);
+            out.extend_from_slice(&(message.len() as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(message);
+}
+
+/// Bytes before the part itself.
+#[cfg(feature = "zmq")]
+fn part_header(frame: &[u8]) -> usize {
+    if frame.first() == Some(&LONG) {
+        9
+    } else {
+        2
     }
 }
 
@@ -79,7 +135,9 @@ impl FromStr for Framing {
             "newline" => Ok(Framing::Newline),
             "octet-count" => Ok(Framing::OctetCount),
             "datagram" => Ok(Framing::Datagram),
-            other => Err(format!("framing {other:?}: newline, octet-count and datagram are accepted")),
+            #[cfg(feature = "heka")]
+            "heka" => Ok(Framing::Heka),
+            other => Err(format!("framing {other:?}: {ACCEPTED} are accepted")),
         }
     }
 }
@@ -90,8 +148,17 @@ mod tests {
 
     #[test]
     fn the_message_of_a_frame_is_the_one_that_was_framed() {
-        for framing in [Framing::Newline, Framing::OctetCount, Framing::Datagram] {
-            for message in [&b"{\"a\": 1}"[..], b"", b"5 x\r"] {
+        let framings = [
+            Framing::Newline,
+            Framing::OctetCount,
+            Framing::Datagram,
+            #[cfg(feature = "heka")]
+            Framing::Heka,
+            #[cfg(feature = "zmq")]
+            Framing::Zmtp,
+        ];
+        for framing in framings {
+            for message in [&b"{\"a\": 1}"[..], b"", b"5 x\r", &[b'x'; 255], &[b'x'; 256], &[b'x'; 70_000]] {
                 let mut frame = Vec::new();
                 framing.write(message, &mut frame);
                 assert_eq!(framing.message(&frame), message, "{framing}");

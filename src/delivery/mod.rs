@@ -11,6 +11,8 @@ pub(crate) mod crash;
 pub(crate) mod destination;
 pub(crate) mod encode;
 pub(crate) mod framing;
+#[cfg(feature = "heka")]
+pub(crate) mod heka;
 pub(crate) mod loss_report;
 pub(crate) mod merge;
 pub(crate) mod outlet;

@@ -19,6 +19,8 @@ use super::batch::Batch;
 use super::destination::Destination;
 use super::encode::limit;
 use super::framing::Framing;
+#[cfg(feature = "heka")]
+use super::heka;
 use crate::queue::Latch;
 use crate::stats::{Counters, DestinationCounters, LossReason};
 
@@ -38,6 +40,8 @@ const CLOSING_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Outlet {
     framing: Framing,
     max_message_bytes: usize,
+    #[cfg(feature = "heka")]
+    heka: Option<Box<HekaOutlet>>,
     counters: Arc<DestinationCounters>,
     all: Arc<Counters>,
     /// Messages that were put in here, ever.
@@ -143,12 +147,26 @@ impl Outlet {
         all: &Arc<Counters>,
         way: Way,
     ) -> Self {
-        Outlet { framing, max_message_bytes, counters, all: Arc::clone(all), taken: 0, put: 0, way }
+        Outlet {
+            framing,
+            max_message_bytes,
+            #[cfg(feature = "heka")]
+            heka: None,
+            counters,
+            all: Arc::clone(all),
+            taken: 0,
+            put: 0,
+            way,
+        }
     }
 
     /// Puts one encoded message into the batch at hand.
     #[inline]
     pub(crate) fn put(&mut self, message: &[u8]) {
+        #[cfg(feature = "heka")]
+        if self.heka.is_some() {
+            return self.put_heka(message, None);
+        }
         self.taken += 1;
         if message.len() > self.max_message_bytes {
             return self.put_cut(message);
@@ -304,7 +322,18 @@ impl Outlet {
             Way::Here(destination) => destination.take_back(),
             Way::Apart(apart) => apart.take_left(),
         };
-        batch.frames().map(|frame| self.framing.message(frame)).for_each(each);
+        let mut each = each;
+        for frame in batch.frames() {
+            let message = self.framing.message(frame);
+            #[cfg(feature = "heka")]
+            if self.framing == Framing::Heka {
+                // A frame of this outlet's own making is a message: what another destination takes is its JSON.
+                let message = heka::decode::message(message).map(|message| message.to_json());
+                message.iter().for_each(|message| each(message.as_bytes()));
+                continue;
+            }
+            each(message);
+        }
         batch.len() as u64
     }
 
@@ -342,6 +371,55 @@ impl Outlet {
             Way::Here(destination) => destination.failing_for() >= PATIENCE_AT_CLOSE,
             Way::Apart(_) => false,
         }
+    }
+}
+
+/// What an outlet to a receiver of Heka's frames has besides.
+#[cfg(feature = "heka")]
+struct HekaOutlet {
+    writer: heka::Writer,
+    frame: Vec<u8>,
+}
+
+#[cfg(feature = "heka")]
+impl Outlet {
+    /// The same outlet, framing for Heka if that is what the transport carries.
+    pub(crate) fn speaking_heka(mut self, heka: heka::Heka) -> Self {
+        if self.framing == Framing::Heka {
+            let writer = heka::Writer::new(heka, self.max_message_bytes);
+            self.heka = Some(Box::new(HekaOutlet { writer, frame: Vec::new() }));
+        }
+        self
+    }
+
+    /// Whether more than a message's JSON is of use.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.heka.is_some()
+    }
+
+    /// Puts one encoded message into the batch at hand, with what its JSON does not say.
+    pub(crate) fn put_exactly(&mut self, message: &[u8], exact: &heka::Exact) {
+        match self.heka.is_some() {
+            true => self.put_heka(message, Some(exact)),
+            false => self.put(message),
+        }
+    }
+
+    fn put_heka(&mut self, message: &[u8], exact: Option<&heka::Exact>) {
+        let Some(mut heka) = self.heka.take() else { return };
+        self.taken += 1;
+        heka.frame.clear();
+        match heka.writer.write(message, exact, &mut heka.frame) {
+            Ok(written) => {
+                if written == heka::Written::Cut {
+                    self.all.truncated.fetch_add(1, Ordering::Relaxed);
+                }
+                self.put += 1;
+                self.batch().push(|out| out.extend_from_slice(&heka.frame));
+            }
+            Err(limit::TooLarge) => self.counters.lose(LossReason::TooLarge, 1),
+        }
+        self.heka = Some(heka);
     }
 }
 

@@ -281,6 +281,8 @@ impl Worker {
 
     fn encode_work(&mut self) {
         let Worker { work, encoder, outlets, aside, message, queue, .. } = self;
+        #[cfg(feature = "heka")]
+        let is_exact = outlets.iter().any(Outlet::is_exact);
         work.encode_all(|record, index| {
             message.clear();
             if encoder.encode(record, index, message) {
@@ -288,6 +290,10 @@ impl Worker {
             }
             #[cfg(test)]
             tests::perhaps_fail(message);
+            #[cfg(feature = "heka")]
+            if is_exact {
+                return aside.put_exactly(outlets, message, &encoder.exact(record));
+            }
             aside.put(outlets, message);
         });
     }

@@ -6,11 +6,16 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::OnceLock;
 use std::time::Duration;
 
+#[cfg(feature = "heka")]
+use super::frames::HekaInput;
 use super::limits::{waitable, Limits};
 use super::matcher::Matcher;
 use super::output::Output;
+#[cfg(feature = "heka")]
+use crate::HekaSigner;
 
 /// The port of Metlog, and where a router listens when it is told nothing.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:5565";
@@ -216,6 +221,10 @@ impl Default for Config {
 /// As text: `udp://HOST:PORT`, `tcp://HOST:PORT`, `unix:///PATH`, `unixgram:///PATH`, with the feature `http` also
 /// `http://HOST:PORT`, with `tls` also `tls://HOST:PORT?cert=/PATH&key=/PATH`, with both also
 /// `https://HOST:PORT?cert=/PATH&key=/PATH`, the last two with `&client-ca=/PATH` if clients must show certificates.
+/// With the feature `heka`, all but the HTTP ones take `framing=heka` (nothing but Heka's frames),
+/// `signers=/PATH` (a file with `NAME VERSION KEY` in each line, whose signatures are taken) and
+/// `require-signature=true`.
+/// With the feature `zmq`, also `zmq+tcp://HOST:PORT` (or `zmq://`), with `?handshake=HOST:PORT` if there is one.
 /// Port 0 is any free port; [`Router::addresses`](super::Router::addresses) tells which it became.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
@@ -224,6 +233,8 @@ pub struct Input {
     pub(super) max_body_bytes: usize,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<ServerFiles>,
+    #[cfg(feature = "heka")]
+    pub(super) heka: HekaInput,
     pub(super) max_message_bytes: usize,
     pub(super) max_connections: usize,
     pub(super) idle_deadline: Option<Duration>,
@@ -237,6 +248,12 @@ pub(super) enum Address {
     Tcp(String),
     #[cfg(feature = "http")]
     Http(String),
+    /// Where SUB binds, and REP, if there is a handshake.
+    #[cfg(feature = "zmq")]
+    Zmq {
+        messages: String,
+        handshake: Option<String>,
+    },
     Unix(PathBuf),
     Unixgram(PathBuf),
 }
@@ -251,18 +268,28 @@ pub(super) struct ServerFiles {
 }
 
 impl Input {
-    #[cfg(not(any(feature = "http", feature = "tls")))]
-    const ACCEPTED: &'static str = "udp://HOST:PORT, tcp://HOST:PORT, unix:///PATH or unixgram:///PATH";
-    #[cfg(all(feature = "http", not(feature = "tls")))]
-    const ACCEPTED: &'static str =
-        "udp://HOST:PORT, tcp://HOST:PORT, http://HOST:PORT, unix:///PATH or unixgram:///PATH";
-    #[cfg(all(feature = "tls", not(feature = "http")))]
-    const ACCEPTED: &'static str = "udp://HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT?cert=/PATH&key=/PATH, \
-                                    unix:///PATH or unixgram:///PATH";
-    #[cfg(all(feature = "http", feature = "tls"))]
-    const ACCEPTED: &'static str = "udp://HOST:PORT, tcp://HOST:PORT, http://HOST:PORT, \
-                                    tls://HOST:PORT?cert=/PATH&key=/PATH, https://HOST:PORT?cert=/PATH&key=/PATH, \
-                                    unix:///PATH or unixgram:///PATH";
+    /// What an input may look like, as every error says: what this program was built with.
+    pub(super) fn accepted() -> &'static str {
+        static ACCEPTED: OnceLock<String> = OnceLock::new();
+        ACCEPTED.get_or_init(|| {
+            let (http, tls) = (cfg!(feature = "http"), cfg!(feature = "tls"));
+            let kinds = [
+                ("udp://HOST:PORT", true),
+                ("tcp://HOST:PORT", true),
+                ("http://HOST:PORT", http),
+                ("tls://HOST:PORT?cert=/PATH&key=/PATH", tls),
+                ("https://HOST:PORT?cert=/PATH&key=/PATH", http && tls),
+                ("zmq+tcp://HOST:PORT?handshake=HOST:PORT", cfg!(feature = "zmq")),
+                ("unix:///PATH", true),
+            ];
+            let kinds = kinds.iter().filter(|(_, is_there)| *is_there).map(|(kind, _)| *kind);
+            let heka = match cfg!(feature = "heka") {
+                true => ", with framing=heka, signers=/PATH and require-signature=true as options of udp, tcp, tls and unix",
+                false => "",
+            };
+            format!("{} or unixgram:///PATH{heka}", kinds.collect::<Vec<_>>().join(", "))
+        })
+    }
 
     /// Datagrams at `HOST:PORT`, one message each.
     pub fn udp(address: impl Into<String>) -> Self {
@@ -294,6 +321,25 @@ impl Input {
         input
     }
 
+    /// A ZeroMQ SUB socket that binds to `HOST:PORT`; each part of a message is one of ours.
+    #[cfg(feature = "zmq")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "zmq")))]
+    pub fn zmq(address: impl Into<String>) -> Self {
+        Input::new(Address::Zmq { messages: address.into(), handshake: None }, STREAM_MESSAGE_BYTES)
+    }
+
+    /// Of a ZeroMQ input: binds a REP socket to `HOST:PORT` that answers the handshake of metlog-py's
+    /// `ZmqHandshakePubSender`. Nothing for other inputs.
+    #[cfg(feature = "zmq")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "zmq")))]
+    #[must_use]
+    pub fn handshake(mut self, address: impl Into<String>) -> Self {
+        if let Address::Zmq { handshake, .. } = &mut self.address {
+            *handshake = Some(address.into());
+        }
+        self
+    }
+
     fn new(address: Address, max_message_bytes: usize) -> Self {
         Input {
             address,
@@ -301,6 +347,8 @@ impl Input {
             max_body_bytes: HTTP_BODY_BYTES,
             #[cfg(feature = "tls")]
             tls: None,
+            #[cfg(feature = "heka")]
+            heka: HekaInput::default(),
             max_message_bytes,
             max_connections: CONNECTIONS,
             idle_deadline: None,
@@ -382,11 +430,141 @@ impl Input {
     }
 }
 
+/// Heka's frames: any input of datagrams or connections takes them, told by their first byte.
+#[cfg(feature = "heka")]
+#[cfg_attr(docsrs, doc(cfg(feature = "heka")))]
+impl Input {
+    /// Takes Heka's frames and nothing else: what comes before a frame is skipped and counted (`bad_header`), whatever it
+    /// is. An HTTP or ZeroMQ input with this, a signer or a demand for signatures does not start.
+    #[must_use]
+    pub fn only_heka(mut self) -> Self {
+        self.heka.is_only = true;
+        self
+    }
+
+    /// Whether the protocol itself says where a message ends.
+    pub(super) fn has_framing(&self) -> bool {
+        match &self.address {
+            #[cfg(feature = "http")]
+            Address::Http(_) => true,
+            #[cfg(feature = "zmq")]
+            Address::Zmq { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Takes messages that this one has signed. One that says it is signed, by anybody who is not known here, is refused
+    /// and counted (`bad_signature`). Repeatable: more names, and more versions of a key.
+    #[must_use]
+    pub fn signer(mut self, signer: HekaSigner) -> Self {
+        self.heka.signers.known.push(signer);
+        self
+    }
+
+    /// Whether messages must be signed by a [`signer`](Input::signer). Others are counted (`unsigned`), and what is not
+    /// a Heka frame is not taken either. Default: no.
+    #[must_use]
+    pub fn require_signature(mut self, is_required: bool) -> Self {
+        self.heka.signers.is_required = is_required;
+        self
+    }
+}
+
+/// Options of Heka's, taken off an input's text.
+#[cfg(feature = "heka")]
+mod heka_options {
+    use super::{HekaSigner, Input};
+    use crate::HmacHash;
+
+    /// The text without them, and what they say; `None` if one is wrong.
+    pub(super) fn take(text: &str) -> Option<(String, Options)> {
+        let mut found = Options::default();
+        let Some((address, options)) = text.split_once('?') else { return Some((text.to_owned(), found)) };
+        let mut rest = Vec::new();
+        for option in options.split('&') {
+            match option.split_once('=') {
+                Some(("framing", "heka")) => found.is_only = true,
+                Some(("signers", path)) if path.starts_with('/') => found.files.push(path.to_owned()),
+                Some(("require-signature", value)) => found.is_required = value.parse().ok()?,
+                _ => rest.push(option),
+            }
+        }
+        let text = if rest.is_empty() { address.to_owned() } else { format!("{address}?{}", rest.join("&")) };
+        Some((text, found))
+    }
+
+    #[derive(Default)]
+    pub(super) struct Options {
+        is_only: bool,
+        is_required: bool,
+        files: Vec<String>,
+    }
+
+    impl Options {
+        pub(super) fn is_any(&self) -> bool {
+            self.is_only || self.is_required || !self.files.is_empty()
+        }
+
+        /// The input with them.
+        pub(super) fn apply(self, mut input: Input) -> Result<Input, String> {
+            input.heka.is_only = self.is_only;
+            input.heka.signers.is_required = self.is_required;
+            for file in self.files {
+                let text =
+                    std::fs::read_to_string(&file).map_err(|error| format!("signers={file}: {error}"))?;
+                let lines = text.lines().zip(1..).filter(|(line, _)| is_signer(line));
+                for (line, number) in lines {
+                    let signer = signer(line).ok_or_else(|| {
+                        format!("signers={file}: line {number} is not a name, the version of a key and a key, with blanks between them")
+                    })?;
+                    input.heka.signers.known.push(signer);
+                }
+            }
+            Ok(input)
+        }
+    }
+
+    fn is_signer(line: &str) -> bool {
+        !line.trim().is_empty() && !line.starts_with('#')
+    }
+
+    /// `NAME VERSION KEY`; the key is the rest of the line, blanks in it too.
+    fn signer(line: &str) -> Option<HekaSigner> {
+        let (name, rest) = line.split_once(' ')?;
+        let (version, key) = rest.split_once(' ')?;
+        let is_whole = !name.is_empty() && !key.is_empty();
+        // Which function it is, each message says.
+        is_whole.then_some(HekaSigner::new(name, version.parse().ok()?, HmacHash::Sha1, key))
+    }
+}
+
 impl FromStr for Input {
     type Err = RouterError;
 
+    #[cfg(feature = "heka")]
     fn from_str(text: &str) -> Result<Self, RouterError> {
-        let error = || RouterError::Config { value: text.to_owned(), accepted: Input::ACCEPTED };
+        let error = || RouterError::Config { value: text.to_owned(), accepted: Input::accepted() };
+        let (plain, options) = heka_options::take(text).ok_or_else(error)?;
+        let input = Input::read(&plain).map_err(|_| error())?;
+        match options.is_any() {
+            true if input.has_framing() => Err(error()),
+            false => Ok(input),
+            true => options.apply(input).map_err(|problem| RouterError::Input {
+                input: text.to_owned(),
+                source: io::Error::new(io::ErrorKind::InvalidInput, problem),
+            }),
+        }
+    }
+
+    #[cfg(not(feature = "heka"))]
+    fn from_str(text: &str) -> Result<Self, RouterError> {
+        Input::read(text)
+    }
+}
+
+impl Input {
+    fn read(text: &str) -> Result<Self, RouterError> {
+        let error = || RouterError::Config { value: text.to_owned(), accepted: Input::accepted() };
         let (scheme, rest) = text.split_once("://").ok_or_else(error)?;
         match scheme {
             "udp" if has_port(rest) => Ok(Input::udp(rest)),
@@ -397,6 +575,8 @@ impl FromStr for Input {
             "tls" => encrypted(rest, Input::tcp).ok_or_else(error),
             #[cfg(all(feature = "http", feature = "tls"))]
             "https" => encrypted(rest, Input::http).ok_or_else(error),
+            #[cfg(feature = "zmq")]
+            "zmq" | "zmq+tcp" => zmq(rest).ok_or_else(error),
             "unix" if rest.starts_with('/') => Ok(Input::unix(rest)),
             "unixgram" if rest.starts_with('/') => Ok(Input::unixgram(rest)),
             _ => Err(error()),
@@ -434,12 +614,31 @@ fn encrypted(rest: &str, input: impl FnOnce(String) -> Input) -> Option<Input> {
     })
 }
 
+/// `HOST:PORT` or `HOST:PORT?handshake=HOST:PORT`.
+#[cfg(feature = "zmq")]
+fn zmq(rest: &str) -> Option<Input> {
+    match rest.split_once('?') {
+        None => has_port(rest).then(|| Input::zmq(rest)),
+        Some((messages, option)) => {
+            let handshake = option.strip_prefix("handshake=")?;
+            (has_port(messages) && has_port(handshake)).then(|| Input::zmq(messages).handshake(handshake))
+        }
+    }
+}
+
 pub(super) fn has_port(address: &str) -> bool {
     address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 impl fmt::Display for Input {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_address(formatter)?;
+        self.write_heka(formatter)
+    }
+}
+
+impl Input {
+    fn write_address(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.address {
             Address::Udp(address) => write!(formatter, "udp://{address}"),
             Address::Tcp(address) => {
@@ -450,6 +649,11 @@ impl fmt::Display for Input {
             Address::Http(address) => {
                 write!(formatter, "{}://{address}", self.scheme("http", "https"))?;
                 self.write_files(formatter)
+            }
+            #[cfg(feature = "zmq")]
+            Address::Zmq { messages, handshake } => {
+                write!(formatter, "zmq+tcp://{messages}")?;
+                handshake.iter().try_for_each(|handshake| write!(formatter, "?handshake={handshake}"))
             }
             Address::Unix(path) => write!(formatter, "unix://{}", path.display()),
             Address::Unixgram(path) => write!(formatter, "unixgram://{}", path.display()),
@@ -466,6 +670,27 @@ impl Input {
         }
         let _ = encrypted;
         plain
+    }
+
+    /// Which keys are known is said nowhere, as no key is.
+    fn write_heka(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[cfg(feature = "heka")]
+        {
+            #[cfg(feature = "tls")]
+            let mut separator = if self.tls.is_some() { '&' } else { '?' };
+            #[cfg(not(feature = "tls"))]
+            let mut separator = '?';
+            let options = [
+                ("framing=heka", self.heka.is_only),
+                ("require-signature=true", self.heka.signers.is_required),
+            ];
+            for (option, _) in options.iter().filter(|(_, is_set)| *is_set) {
+                write!(formatter, "{separator}{option}")?;
+                separator = '&';
+            }
+        }
+        let _ = formatter;
+        Ok(())
     }
 
     fn write_files(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -542,6 +767,41 @@ mod tests {
         assert_eq!(Input::http("127.0.0.1:0").to_string(), text);
     }
 
+    #[cfg(feature = "zmq")]
+    #[test]
+    fn a_zeromq_input_is_written_as_it_is_read() {
+        for text in ["zmq+tcp://127.0.0.1:0", "zmq+tcp://[::1]:5565?handshake=127.0.0.1:5180"] {
+            assert_eq!(text.parse::<Input>().expect(text).to_string(), text);
+        }
+        assert_eq!("zmq://h:1".parse::<Input>().expect("an input"), Input::zmq("h:1"));
+        for text in
+            ["zmq://h", "zmq://h:1?handshake=h", "zmq://h:1?hwm=1", "zmq://h:1?handshake=h:1&framing=heka"]
+        {
+            text.parse::<Input>().expect_err(text);
+        }
+    }
+
+    #[cfg(feature = "heka")]
+    #[test]
+    fn an_input_of_frames_is_written_as_it_is_read_and_names_a_file_that_is_wrong() {
+        let text = "udp://127.0.0.1:0?framing=heka&require-signature=true";
+        let input = Input::udp("127.0.0.1:0").only_heka().require_signature(true);
+        assert_eq!(text.parse::<Input>().expect(text), input);
+        assert_eq!(input.to_string(), text);
+        for text in ["tcp://h:1?framing=lines", "tcp://h:1?require-signature=yes", "tcp://h:1?signers=keys"] {
+            let error = text.parse::<Input>().expect_err(text).to_string();
+            assert_eq!(error, format!("{text:?}: accepted is {}", Input::accepted()));
+        }
+        let error = "tcp://h:1?signers=/nowhere/keys".parse::<Input>().expect_err("no file").to_string();
+        assert!(error.contains("signers=/nowhere/keys: "), "{error}");
+        let file = std::env::temp_dir().join(format!("metlog-signers-{}", std::process::id()));
+        std::fs::write(&file, "ops 1 s3cr3t\nops one hidden\n").expect("written");
+        let error =
+            format!("tcp://h:1?signers={}", file.display()).parse::<Input>().expect_err("line 2").to_string();
+        assert!(error.contains("line 2 is not a name") && !error.contains("hidden"), "{error}");
+        std::fs::remove_file(&file).expect("removed");
+    }
+
     #[cfg(feature = "tls")]
     #[test]
     fn an_encrypted_input_is_written_as_it_is_read_and_needs_its_certificate() {
@@ -568,7 +828,7 @@ mod tests {
             ["", "udp", "udp://", "udp://host", "udp://:5", "udp://h:70000", "unix://x", "gopher://h:1"]
         {
             let error = text.parse::<Input>().expect_err(text).to_string();
-            assert_eq!(error, format!("{text:?}: accepted is {}", Input::ACCEPTED));
+            assert_eq!(error, format!("{text:?}: accepted is {}", Input::accepted()));
         }
         for text in ["", "console", "=console", "a,=console", "a*=console", "a=elsewhere", "a=file:"] {
             let error = text.parse::<Route>().expect_err(text).to_string();

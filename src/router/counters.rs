@@ -53,11 +53,19 @@ pub enum MalformedReason {
     BadCount,
     /// The stream ended inside a message.
     Truncated,
+    /// Heka: no frame where one should begin. ZeroMQ: a connection on which no ZMTP 3 is spoken.
+    BadHeader,
+    /// Heka: a frame whose message is none.
+    InvalidProtobuf,
+    /// Heka: signed by nobody who is known, with another key, or changed on its way.
+    BadSignature,
+    /// Heka: not signed, where that is asked for.
+    Unsigned,
 }
 
 impl MalformedReason {
     /// Every reason there is.
-    pub const ALL: [MalformedReason; 10] = [
+    pub const ALL: [MalformedReason; 14] = [
         MalformedReason::Empty,
         MalformedReason::InvalidUtf8,
         MalformedReason::InvalidJson,
@@ -68,6 +76,10 @@ impl MalformedReason {
         MalformedReason::TooLong,
         MalformedReason::BadCount,
         MalformedReason::Truncated,
+        MalformedReason::BadHeader,
+        MalformedReason::InvalidProtobuf,
+        MalformedReason::BadSignature,
+        MalformedReason::Unsigned,
     ];
 
     /// The name in reports: `invalid_json`, `too_long`, ...
@@ -83,6 +95,10 @@ impl MalformedReason {
             MalformedReason::TooLong => "too_long",
             MalformedReason::BadCount => "bad_count",
             MalformedReason::Truncated => "truncated",
+            MalformedReason::BadHeader => "bad_header",
+            MalformedReason::InvalidProtobuf => "invalid_protobuf",
+            MalformedReason::BadSignature => "bad_signature",
+            MalformedReason::Unsigned => "unsigned",
         }
     }
 }
@@ -113,6 +129,14 @@ impl From<FrameError> for MalformedReason {
             FrameError::TooLong => MalformedReason::TooLong,
             FrameError::BadCount => MalformedReason::BadCount,
             FrameError::Truncated => MalformedReason::Truncated,
+            #[cfg(any(feature = "heka", feature = "zmq"))]
+            FrameError::BadHeader => MalformedReason::BadHeader,
+            #[cfg(feature = "heka")]
+            FrameError::InvalidProtobuf => MalformedReason::InvalidProtobuf,
+            #[cfg(feature = "heka")]
+            FrameError::BadSignature => MalformedReason::BadSignature,
+            #[cfg(feature = "heka")]
+            FrameError::Unsigned => MalformedReason::Unsigned,
         }
     }
 }

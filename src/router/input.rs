@@ -5,7 +5,7 @@
 //! clients have not sent by the deadline.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 #[cfg(unix)]
 use std::os::fd::AsFd;
 #[cfg(unix)]
@@ -24,6 +24,7 @@ use super::connections::Connections;
 use super::counters::{add, InputState};
 use super::deadlines::{Deadlines, Over};
 use super::dispatch::{Dispatch, Intake};
+use super::frames::{self, Frames};
 #[cfg(feature = "http")]
 use super::http;
 use super::kernel_drops::KernelDrops;
@@ -32,8 +33,9 @@ use super::refused::RefusedReason;
 use super::stop::Stop;
 #[cfg(feature = "tls")]
 use super::tls;
+#[cfg(feature = "zmq")]
+use super::zmq;
 use super::{spawn, RouterError};
-use crate::delivery::framing::{FrameError, Splitter};
 
 /// What one read of a connection takes at first: most say little, and there may be a thousand.
 const FIRST_READ_BYTES: usize = 4 * 1024;
@@ -69,6 +71,8 @@ enum Socket {
     Tcp(TcpListener),
     #[cfg(feature = "http")]
     Http(TcpListener),
+    #[cfg(feature = "zmq")]
+    Zmq(TcpListener, Option<TcpListener>),
     #[cfg(unix)]
     Unix(UnixListener, Arc<SocketFile>),
     #[cfg(unix)]
@@ -84,6 +88,12 @@ impl Socket {
             #[cfg(feature = "http")]
             Socket::Http(listener) => {
                 format!("{}://{}", input.scheme("http", "https"), listener.local_addr()?)
+            }
+            #[cfg(feature = "zmq")]
+            Socket::Zmq(listener, None) => format!("zmq+tcp://{}", listener.local_addr()?),
+            #[cfg(feature = "zmq")]
+            Socket::Zmq(listener, Some(handshakes)) => {
+                format!("zmq+tcp://{}?handshake={}", listener.local_addr()?, handshakes.local_addr()?)
             }
             #[cfg(unix)]
             Socket::Unix(_, file) => format!("unix://{}", file.path.display()),
@@ -110,6 +120,11 @@ impl Socket {
             Socket::Tcp(listener) => Socket::Tcp(listener.try_clone()?),
             #[cfg(feature = "http")]
             Socket::Http(listener) => Socket::Http(listener.try_clone()?),
+            #[cfg(feature = "zmq")]
+            Socket::Zmq(listener, handshakes) => {
+                let handshakes = handshakes.as_ref().map(TcpListener::try_clone).transpose()?;
+                Socket::Zmq(listener.try_clone()?, handshakes)
+            }
             #[cfg(unix)]
             Socket::Unix(listener, file) => Socket::Unix(listener.try_clone()?, Arc::clone(file)),
             #[cfg(unix)]
@@ -132,15 +147,12 @@ pub(super) fn bind(input: Input, predecessor: Option<&Kept>) -> Result<Bound, Ro
         .transpose()
         .map_err(failed)?;
     input.check().map_err(failed)?;
-    let (socket, address) = match predecessor {
-        Some(Kept(socket)) => socket.another().and_then(|socket| {
-            let url = socket.url(&input)?;
-            socket.widen(&input);
-            Ok((socket, url))
-        }),
+    let socket = match predecessor {
+        Some(Kept(socket)) => socket.another().inspect(|socket| socket.widen(&input)),
         None => open(&input),
     }
     .map_err(failed)?;
+    let address = socket.url(&input).map_err(failed)?;
     let mut state = InputState::of(address, &input);
     socket.describe(&mut state);
     Ok(Bound {
@@ -152,25 +164,22 @@ pub(super) fn bind(input: Input, predecessor: Option<&Kept>) -> Result<Bound, Ro
     })
 }
 
-/// The socket, and its address as a client's URL.
-fn open(input: &Input) -> io::Result<(Socket, String)> {
-    match &input.address {
+fn open(input: &Input) -> io::Result<Socket> {
+    Ok(match &input.address {
         Address::Udp(address) => {
             let socket = UdpSocket::bind(address.as_str())?;
             socket.set_nonblocking(true)?;
             #[cfg(unix)]
             widen(&socket, input.buffer_bytes());
-            let url = format!("udp://{}", socket.local_addr()?);
-            Ok((Socket::Udp(socket), url))
+            Socket::Udp(socket)
         }
-        Address::Tcp(address) => {
-            let (listener, address) = listen(address)?;
-            Ok((Socket::Tcp(listener), format!("{}://{address}", input.scheme("tcp", "tls"))))
-        }
+        Address::Tcp(address) => Socket::Tcp(listen(address)?),
         #[cfg(feature = "http")]
-        Address::Http(address) => {
-            let (listener, address) = listen(address)?;
-            Ok((Socket::Http(listener), format!("{}://{address}", input.scheme("http", "https"))))
+        Address::Http(address) => Socket::Http(listen(address)?),
+        #[cfg(feature = "zmq")]
+        Address::Zmq { messages, handshake } => {
+            let handshakes = handshake.as_deref().map(listen).transpose()?;
+            Socket::Zmq(listen(messages)?, handshakes)
         }
         #[cfg(unix)]
         Address::Unix(path) => {
@@ -178,7 +187,7 @@ fn open(input: &Input) -> io::Result<(Socket, String)> {
             let listener = UnixListener::bind(path)?;
             listener.set_nonblocking(true)?;
             lengthen_backlog(&listener);
-            Ok((Socket::Unix(listener, Arc::new(file.bound())), format!("unix://{}", path.display())))
+            Socket::Unix(listener, Arc::new(file.bound()))
         }
         #[cfg(unix)]
         Address::Unixgram(path) => {
@@ -186,22 +195,21 @@ fn open(input: &Input) -> io::Result<(Socket, String)> {
             let socket = UnixDatagram::bind(path)?;
             socket.set_nonblocking(true)?;
             widen(&socket, input.buffer_bytes());
-            Ok((Socket::Unixgram(socket, Arc::new(file.bound())), format!("unixgram://{}", path.display())))
+            Socket::Unixgram(socket, Arc::new(file.bound()))
         }
         #[cfg(not(unix))]
         Address::Unix(_) | Address::Unixgram(_) => {
-            Err(io::Error::new(ErrorKind::Unsupported, "Unix sockets are not available here"))
+            return Err(io::Error::new(ErrorKind::Unsupported, "Unix sockets are not available here"));
         }
-    }
+    })
 }
 
-fn listen(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
+fn listen(address: &str) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     #[cfg(unix)]
     lengthen_backlog(&listener);
-    let address = listener.local_addr()?;
-    Ok((listener, address))
+    Ok(listener)
 }
 
 /// Lets more clients wait to be accepted than the 128 of the standard library: when a thousand come at once, Linux forgets
@@ -307,6 +315,8 @@ impl Bound {
             connections: Arc::clone(connections),
             stop: Arc::clone(&stop),
             input: input.clone(),
+            #[cfg(feature = "zmq")]
+            side: zmq::Side::Messages,
             #[cfg(feature = "tls")]
             tls: self.tls,
         };
@@ -317,6 +327,18 @@ impl Bound {
             Socket::Tcp(listener) => spawn("metlog-tcp", move || server.accept(&listener, &intake)),
             #[cfg(feature = "http")]
             Socket::Http(listener) => spawn("metlog-http", move || server.accept(&listener, &intake)),
+            #[cfg(feature = "zmq")]
+            Socket::Zmq(listener, None) => spawn("metlog-zmq", move || server.accept(&listener, &intake)),
+            #[cfg(feature = "zmq")]
+            Socket::Zmq(listener, Some(handshakes)) => {
+                let answering = server.for_handshakes();
+                let questions = intake.another();
+                let answers = spawn("metlog-zmq-hs", move || answering.accept(&handshakes, &questions))?;
+                spawn("metlog-zmq", move || {
+                    server.accept(&listener, &intake);
+                    let _ = answers.join();
+                })
+            }
             #[cfg(unix)]
             Socket::Unix(listener, file) => spawn("metlog-unix", move || {
                 let _remove_at_end = file;
@@ -367,9 +389,9 @@ fn read_datagrams(socket: &impl Datagrams, intake: Intake, stop: &Stop, input: &
 }
 
 fn read_until_stopped(socket: &impl Datagrams, mut intake: Intake, stop: &Stop, input: &Input) {
-    let (max_message_bytes, allow) = (input.max_message_bytes, &input.limits.allow);
+    let (mut frames, allow) = (frames::Datagrams::new(input), &input.limits.allow);
     // One byte more than may be: a longer datagram is cut by the kernel, and shows by filling it.
-    let mut buffer = vec![0; max_message_bytes.saturating_add(1)];
+    let mut buffer = vec![0; input.max_message_bytes.saturating_add(1)];
     while !stop.is_overdue() {
         // Asked before reading: what was sent before the stop is then sure to be read.
         let stopping = stop.is_requested();
@@ -377,11 +399,7 @@ fn read_until_stopped(socket: &impl Datagrams, mut intake: Intake, stop: &Stop, 
             Ok((_, false)) => intake.input.refused.count(RefusedReason::NotAllowed),
             Ok((length, true)) => {
                 intake.read(length);
-                intake.frame(if length > max_message_bytes {
-                    Err(FrameError::TooLong)
-                } else {
-                    Ok(&buffer[..length])
-                });
+                frames.take(&buffer[..length], &mut |frame| intake.frame(frame));
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock && stopping => return,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -403,11 +421,35 @@ struct Server {
     connections: Arc<Connections>,
     stop: Arc<Stop>,
     input: Input,
+    #[cfg(feature = "zmq")]
+    side: zmq::Side,
     #[cfg(feature = "tls")]
     tls: Option<tls::Identity>,
 }
 
 impl Server {
+    /// The same for the other socket of a ZeroMQ input.
+    #[cfg(feature = "zmq")]
+    fn for_handshakes(&self) -> Server {
+        Server {
+            connections: Arc::clone(&self.connections),
+            stop: Arc::clone(&self.stop),
+            input: self.input.clone(),
+            side: zmq::Side::Handshake,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
+    /// What the connections of this input are taken apart by.
+    fn frames(&self) -> Frames {
+        #[cfg(feature = "zmq")]
+        if matches!(self.input.address, Address::Zmq { .. }) {
+            return Frames::Zmq(Box::new(zmq::Peer::new(self.side, self.input.max_message_bytes)));
+        }
+        Frames::new(&self.input)
+    }
+
     /// Accepts until it is told to stop, and then who is still waiting to be accepted.
     fn accept(&self, listener: &impl Listener, intake: &Intake) {
         while !self.stop.is_overdue() {
@@ -459,6 +501,7 @@ impl Server {
         let (stop, input, intake) = (Arc::clone(&self.stop), self.input.clone(), intake.another());
         #[cfg(feature = "tls")]
         let tls = self.tls.clone();
+        let frames = self.frames();
         let run = move || {
             // Dropped after the reading has ended and everything was handed over.
             let entry = entry;
@@ -470,7 +513,7 @@ impl Server {
             if let Some(tls) = tls {
                 return match tls.accept(plain) {
                     Ok(mut encrypted) => {
-                        talk(&mut encrypted, intake, &stop, &input, &entry.has_spoken);
+                        talk(&mut encrypted, frames, intake, &stop, &input, &entry.has_spoken);
                         // A client that has ended first may have gone already.
                         encrypted.conn.send_close_notify();
                         let _ = io::Write::flush(&mut encrypted);
@@ -479,7 +522,7 @@ impl Server {
                     Err(_) => add(&intake.input.errors, 1),
                 };
             }
-            talk(&mut plain, intake, &stop, &input, &entry.has_spoken);
+            talk(&mut plain, frames, intake, &stop, &input, &entry.has_spoken);
         };
         spawn("metlog-client", run).map(drop).map_err(|_| RefusedReason::NoThread)
     }
@@ -504,7 +547,14 @@ fn is_timeout(error: &io::Error) -> bool {
 }
 
 /// Serves one connection in the way of its input. `has_spoken` is set when a whole message has come.
-fn talk(stream: &mut impl Conversation, intake: Intake, stop: &Stop, input: &Input, has_spoken: &AtomicBool) {
+fn talk(
+    stream: &mut impl Conversation,
+    frames: Frames,
+    intake: Intake,
+    stop: &Stop,
+    input: &Input,
+    has_spoken: &AtomicBool,
+) {
     #[cfg(feature = "http")]
     if matches!(input.address, Address::Http(_)) {
         let limits = http::Limits {
@@ -515,18 +565,18 @@ fn talk(stream: &mut impl Conversation, intake: Intake, stop: &Stop, input: &Inp
         };
         return http::serve(stream, intake, stop, limits, has_spoken);
     }
-    read_stream(stream, intake, stop, input, has_spoken);
+    read_stream(stream, frames, intake, stop, input, has_spoken);
 }
 
 /// Reads one connection to its end, to the end of its time, or to the deadline of a shutdown.
 fn read_stream(
     stream: &mut impl Conversation,
+    mut frames: Frames,
     mut intake: Intake,
     stop: &Stop,
     input: &Input,
     has_spoken: &AtomicBool,
 ) {
-    let mut splitter = Splitter::new(input.max_message_bytes);
     let mut share = Share::beyond(OWN_BYTES, &intake.input.unfinished);
     let mut buffer = vec![0; FIRST_READ_BYTES];
     let mut clock = Deadlines::new(input.idle_deadline, input.message_time(), Instant::now());
@@ -543,21 +593,26 @@ fn read_stream(
                 break;
             }
         };
-        match stream.set_patience(patience).and_then(|()| stream.read(&mut buffer)) {
+        let asked = frames.answer(stream).and_then(|()| stream.set_patience(patience));
+        match asked.and_then(|()| stream.read(&mut buffer)) {
             Ok(0) => break,
             Ok(length) => {
                 intake.read(length);
                 let (mut has_ended, mut is_message) = (false, false);
-                splitter.push(&buffer[..length], &mut |frame| {
+                frames.push(&buffer[..length], &mut |frame| {
                     (has_ended, is_message) = (true, is_message | frame.is_ok());
                     intake.frame(frame);
                 });
-                intake.hand_over();
+                // First of all: who sees a message at an output may come back at once, and find it keeps its place.
                 if is_message && !has_spoken.load(Relaxed) {
                     has_spoken.store(true, Relaxed);
                 }
-                clock.heard(Instant::now(), has_ended, splitter.is_between());
-                if !share.hold(splitter.held_bytes()) {
+                intake.hand_over();
+                if frames.is_over() {
+                    break;
+                }
+                clock.heard(Instant::now(), has_ended, frames.is_between());
+                if !share.hold(frames.held_bytes()) {
                     intake.input.refused.count(RefusedReason::NoRoom);
                     break;
                 }
@@ -575,5 +630,5 @@ fn read_stream(
             }
         }
     }
-    splitter.finish(&mut |frame| intake.frame(frame));
+    frames.finish(&mut |frame| intake.frame(frame));
 }

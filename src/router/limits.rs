@@ -4,6 +4,8 @@ use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use super::config::{Address, Input};
+#[cfg(feature = "heka")]
+use super::frames::HekaInput;
 use super::peers::Network;
 
 /// Much longer than any network takes for a message, and short enough that a thousand clients that never end theirs do
@@ -128,6 +130,8 @@ impl Input {
         let whole =
             "datagrams come whole and without a connection; TCP, Unix streams and HTTP have this limit";
         let stream = "a connection has no datagrams; udp and unixgram have this limit";
+        #[cfg(feature = "heka")]
+        let own = "HTTP and ZeroMQ have a framing of their own; udp, tcp, tls, unix and unixgram take Heka's frames";
         for (key, is_given, is_useless, why) in [
             ("allow", !allow.is_empty(), is_unix, no_address),
             ("max_connections_per_peer", max_connections_per_peer.is_some(), is_unix, no_address),
@@ -136,6 +140,13 @@ impl Input {
             ("idle_deadline", self.idle_deadline.is_some(), is_datagram, whole),
             ("max_unfinished_bytes", max_unfinished_bytes.is_some(), is_datagram, whole),
             ("receive_buffer_bytes", receive_buffer_bytes.is_some(), !is_datagram, stream),
+            #[cfg(feature = "heka")]
+            (
+                "only_heka, signer and require_signature",
+                self.heka != HekaInput::default(),
+                self.has_framing(),
+                own,
+            ),
         ] {
             if is_given && is_useless {
                 return Err(io::Error::new(ErrorKind::InvalidInput, format!("{key}: {why}")));

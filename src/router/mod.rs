@@ -41,6 +41,7 @@ mod deadlines;
 mod decode;
 mod dispatch;
 mod duplicates;
+mod frames;
 #[cfg(feature = "http")]
 mod http;
 mod input;
@@ -60,6 +61,8 @@ mod settings;
 mod stop;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "zmq")]
+mod zmq;
 
 use std::fmt;
 use std::io;

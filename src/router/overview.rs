@@ -23,13 +23,13 @@ pub(super) struct Overview {
     own: Arc<InputState>,
 }
 
-/// The thread of an input.
-type Reader = Arc<JoinHandle<()>>;
+/// The thread of an input, shared with the input.
+type Thread = Arc<JoinHandle<()>>;
 
 /// What a router consists of, and what is left of what it had.
 #[derive(Default)]
 struct Parts {
-    inputs: Vec<(Arc<InputState>, Option<Reader>)>,
+    inputs: Vec<(Arc<InputState>, Option<Thread>)>,
     outputs: Vec<(bool, Arc<OutputState>, Option<Receiver<()>>)>,
     past: Past,
 }
@@ -105,7 +105,8 @@ impl Overview {
             return Some(String::from("draining: the router ends"));
         }
         let parts = lock(&self.parts);
-        let has_ended = |reader: &Option<Reader>| reader.as_ref().is_some_and(|reader| reader.is_finished());
+        let has_ended =
+            |reader: &Option<Arc<JoinHandle<()>>>| reader.as_ref().is_some_and(|reader| reader.is_finished());
         if let Some((input, _)) = parts.inputs.iter().find(|(_, reader)| has_ended(reader)) {
             return Some(format!("the input {} has ended", input.address));
         }

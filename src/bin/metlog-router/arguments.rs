@@ -48,6 +48,8 @@ fn router_command() -> Command {
                      udp://HOST:PORT, tcp://HOST:PORT, unix:///PATH, unixgram:///PATH; port 0 is any free one\n\
                      with the feature http also http://HOST:PORT, with tls also tls://HOST:PORT?cert=/PATH&key=/PATH,\n\
                      with both https://HOST:PORT?..., where &client-ca=/PATH asks clients for certificates\n\
+                     with zmq also zmq+tcp://HOST:PORT?handshake=HOST:PORT; with heka all but HTTP and ZeroMQ take Heka's frames,\n\
+                     and the options framing=heka, signers=/PATH and require-signature=true\n\
                      [default: udp://127.0.0.1:5565 and tcp://127.0.0.1:5565]",
                 ),
         )

@@ -22,6 +22,49 @@ pub struct TlsFiles {
     pub key: Option<PathBuf>,
 }
 
+/// What a Heka message is signed with. Both are what hekad knows, and neither is a secret's best protection today.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum HmacHash {
+    /// HMAC-MD5, hekad's own default.
+    Md5,
+    /// HMAC-SHA1.
+    #[default]
+    Sha1,
+}
+
+/// Who signs Heka messages; see [`Address`](crate::Address). Nobody by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct HekaOptions {
+    /// `signer`: the signer, `None` if nobody signs.
+    pub signer: Option<HekaKey>,
+}
+
+/// A signer whose key is read when the pipeline is built.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct HekaKey {
+    /// `signer`: the name that the receiver finds the key by.
+    pub name: String,
+    /// `key-version`: which of the signer's keys it is. Default: 1.
+    pub version: u32,
+    /// `hmac`: the hash function. Default: SHA-1.
+    pub hash: HmacHash,
+    /// Where the key is.
+    pub place: KeyPlace,
+}
+
+/// Where a key is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KeyPlace {
+    /// `key-file`: in a file; a newline at its end is not part of the key.
+    File(PathBuf),
+    /// `key-env`: in an environment variable.
+    Variable(String),
+}
+
 /// How requests are made; see [`Address`](crate::Address).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -54,6 +97,35 @@ impl Default for HttpOptions {
             header_file: None,
             header_variable: None,
             tls: TlsFiles::default(),
+        }
+    }
+}
+
+/// How a ZeroMQ receiver is spoken to; see [`Address`](crate::Address).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct ZmqOptions {
+    /// `handshake`: host and port of a REP socket that must answer before anything is sent. Default: none.
+    pub handshake: Option<(String, u16)>,
+    /// `handshake-timeout`: how long it may take to answer. Default: 200 ms.
+    pub handshake_timeout: Duration,
+    /// `livecheck`: how often it is asked again. Default: 10 s.
+    pub livecheck: Duration,
+    /// `spill`: whether what cannot be sent now is written to stderr instead, and lost. Default: it waits.
+    pub spill: bool,
+    /// `hwm`: how many messages may be written that the receiver has not acknowledged. Default: as many as 4 MiB hold.
+    pub hwm: Option<usize>,
+}
+
+impl Default for ZmqOptions {
+    /// What metlog-py's `ZmqHandshakePubSender` takes, without its handshake.
+    fn default() -> Self {
+        ZmqOptions {
+            handshake: None,
+            handshake_timeout: Duration::from_millis(200),
+            livecheck: Duration::from_secs(10),
+            spill: false,
+            hwm: None,
         }
     }
 }
@@ -120,6 +192,66 @@ impl<'a> Options<'a> {
         })
     }
 
+    /// Those of Heka; others stay.
+    pub(super) fn heka(&mut self) -> Parsed<HekaOptions> {
+        self.take("framing");
+        let (name, version) = (self.take("signer"), self.number("key-version", 0..=u64::from(u32::MAX))?);
+        let hash = match self.take("hmac") {
+            None => None,
+            Some("sha1") => Some(HmacHash::Sha1),
+            Some("md5") => Some(HmacHash::Md5),
+            Some(other) => return Err(format!("hmac={other:?}, where sha1 and md5 are accepted")),
+        };
+        let places = (self.file("key-file")?, self.variable("key-env")?);
+        let place = match places {
+            (Some(file), None) => Some(KeyPlace::File(file)),
+            (None, Some(variable)) => Some(KeyPlace::Variable(variable)),
+            (None, None) => None,
+            _ => return Err(String::from("of the options key-file and key-env, both stand there")),
+        };
+        let signer = match (name, place) {
+            (None, None) if version.is_none() && hash.is_none() => None,
+            (Some(name), Some(place)) => Some(HekaKey {
+                name: signer_name(name)?,
+                version: version.map_or(1, |version| version as u32),
+                hash: hash.unwrap_or_default(),
+                place,
+            }),
+            _ => return Err(String::from("signer and its key-file or key-env stand together or not at all")),
+        };
+        Ok(HekaOptions { signer })
+    }
+
+    /// What was not asked for, as text again.
+    pub(super) fn rest(&self) -> Option<String> {
+        let options: Vec<_> = self.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        (!options.is_empty()).then(|| options.join("&"))
+    }
+
+    pub(super) fn zmq(&mut self) -> Parsed<ZmqOptions> {
+        let default = ZmqOptions::default();
+        let handshake = self.take("handshake").map(|place| super::authority_of(place, 0)).transpose()?;
+        if handshake.as_ref().is_some_and(|(_, port)| *port == 0) {
+            return Err(String::from("handshake: the port is missing"));
+        }
+        let (timeout, livecheck) =
+            (self.number("handshake-timeout", 1..=60_000)?, self.number("livecheck", 1..=3600)?);
+        if handshake.is_none() && (timeout.is_some() || livecheck.is_some()) {
+            return Err(String::from("handshake-timeout and livecheck stand with handshake only"));
+        }
+        Ok(ZmqOptions {
+            handshake,
+            handshake_timeout: timeout.map_or(default.handshake_timeout, Duration::from_millis),
+            livecheck: livecheck.map_or(default.livecheck, Duration::from_secs),
+            spill: match self.take("spill") {
+                None => default.spill,
+                Some("stderr") => true,
+                Some(other) => return Err(format!("spill={other:?}, where stderr is accepted")),
+            },
+            hwm: self.number("hwm", 1..=1 << 30)?.map(|messages| messages as usize),
+        })
+    }
+
     fn yes_or_no(&mut self, name: &str) -> Parsed<Option<bool>> {
         match self.take(name) {
             None => Ok(None),
@@ -173,6 +305,18 @@ impl<'a> Options<'a> {
     }
 }
 
+/// A name that needs no escapes and fits into a header.
+fn signer_name(name: &str) -> Parsed<String> {
+    const MOST: usize = 200;
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    match !name.is_empty() && name.len() <= MOST && name.bytes().all(fits) {
+        true => Ok(name.to_owned()),
+        false => {
+            Err(format!("signer={name:?}, where up to {MOST} letters, digits, '_', '-' and '.' are accepted"))
+        }
+    }
+}
+
 /// Writes options so that [`Options::read`] reads them: `?`, and `&` between them.
 pub(super) struct Written<'a, 'b> {
     formatter: &'a mut fmt::Formatter<'b>,
@@ -182,6 +326,28 @@ pub(super) struct Written<'a, 'b> {
 impl<'a, 'b> Written<'a, 'b> {
     pub(super) fn to(formatter: &'a mut fmt::Formatter<'b>) -> Self {
         Written { formatter, separator: '?' }
+    }
+
+    /// The same where others have been written.
+    pub(super) fn behind_others(formatter: &'a mut fmt::Formatter<'b>) -> Self {
+        Written { formatter, separator: '&' }
+    }
+
+    /// Where the key is, never the key.
+    pub(super) fn heka(&mut self, options: &HekaOptions) -> fmt::Result {
+        self.option("framing", "heka")?;
+        let Some(key) = &options.signer else { return Ok(()) };
+        self.option("signer", &key.name)?;
+        if key.version != 1 {
+            self.option("key-version", key.version)?;
+        }
+        if key.hash != HmacHash::default() {
+            self.option("hmac", "md5")?;
+        }
+        match &key.place {
+            KeyPlace::File(path) => self.file("key-file", Some(path)),
+            KeyPlace::Variable(name) => self.option("key-env", name),
+        }
     }
 
     fn option(&mut self, name: &str, value: impl fmt::Display) -> fmt::Result {
@@ -208,6 +374,27 @@ impl<'a, 'b> Written<'a, 'b> {
         self.file("ca", tls.ca.as_ref())?;
         self.file("cert", tls.cert.as_ref())?;
         self.file("key", tls.key.as_ref())
+    }
+
+    /// What is not the default.
+    pub(super) fn zmq(&mut self, options: &ZmqOptions) -> fmt::Result {
+        let default = ZmqOptions::default();
+        if let Some((host, port)) = &options.handshake {
+            match host.contains(':') {
+                true => self.option("handshake", format_args!("[{host}]:{port}"))?,
+                false => self.option("handshake", format_args!("{host}:{port}"))?,
+            }
+        }
+        if options.handshake_timeout != default.handshake_timeout {
+            self.option("handshake-timeout", options.handshake_timeout.as_millis())?;
+        }
+        if options.livecheck != default.livecheck {
+            self.option("livecheck", options.livecheck.as_secs())?;
+        }
+        if options.spill {
+            self.option("spill", "stderr")?;
+        }
+        options.hwm.map_or(Ok(()), |messages| self.option("hwm", messages))
     }
 
     /// What is not the default. A header is never written, only where it comes from.

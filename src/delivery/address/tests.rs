@@ -102,7 +102,6 @@ fn a_bad_address_says_what_is_wrong_with_it() {
         ("https://router", "feature `http` and `tls`"),
         #[cfg(not(feature = "tls"))]
         ("tls://router:5565", "feature `tls`"),
-        ("zmq+tcp://router:5565", "\"zmq+tcp\" is not supported by this version"),
         ("udp:router:5565", "'//' is missing"),
         ("udp://", "the host is missing"),
         ("udp://:5565", "the host is missing"),
@@ -282,5 +281,112 @@ proptest! {
     #[test]
     fn no_text_makes_it_panic(text in "(udp|tcp|tls|https?|unix|file)?:?/{0,3}\\PC{0,20}") {
         let _ = text.parse::<Address>();
+    }
+}
+
+#[cfg(all(feature = "heka", unix))]
+#[test]
+fn an_address_of_a_receiver_of_frames_is_written_as_it_is_read() {
+    let signed = |name: &str, version, hash, place| HekaOptions {
+        signer: Some(HekaKey { name: name.to_owned(), version, hash, place }),
+    };
+    let key = || KeyPlace::File("/run/my key".into());
+    let variable = || KeyPlace::Variable(String::from("KEY"));
+    for (text, over, options) in [
+        ("udp://router:1?framing=heka", "udp://router:1", HekaOptions::default()),
+        (
+            "tcp://[::1]:1?framing=heka&signer=ops&key-file=/run/my%20key",
+            "tcp://[::1]:1",
+            signed("ops", 1, HmacHash::Sha1, key()),
+        ),
+        (
+            "unix:///run/a%20b?framing=heka&signer=a.b-c_9&key-version=0&hmac=md5&key-env=KEY",
+            "unix:///run/a%20b",
+            signed("a.b-c_9", 0, HmacHash::Md5, variable()),
+        ),
+        #[cfg(feature = "tls")]
+        (
+            "tls://router:1?ca=/ca&framing=heka&signer=ops&key-env=KEY",
+            "tls://router:1?ca=/ca",
+            signed("ops", 1, HmacHash::Sha1, variable()),
+        ),
+    ] {
+        let over = Box::new(over.parse().expect(over));
+        let address: Address = text.parse().expect(text);
+        assert_eq!(address, Address::Heka { over, options });
+        assert_eq!(address.to_string(), text);
+        // It opens with Heka's framing, and datagrams are as short as hekad needs them.
+        let transport = over_heka(&address);
+        let most = if text.starts_with("udp") { 8_192 } else { usize::MAX };
+        assert_eq!((transport.framing(), transport.max_message_bytes()), (Framing::Heka, most), "{text}");
+    }
+}
+
+#[cfg(all(feature = "heka", unix))]
+fn over_heka(address: &Address) -> Box<dyn crate::Transport> {
+    match address {
+        // Its certificates would be read.
+        Address::Heka { over, .. } if matches!(**over, Address::Tls { .. }) => {
+            "tcp://router?framing=heka".parse::<Address>().expect("an address")
+        }
+        other => other.clone(),
+    }
+    .open(crate::delivery::transport::Limits::default())
+    .expect("opens")
+    .expect("a transport")
+}
+
+#[cfg(feature = "heka")]
+#[test]
+fn an_option_of_frames_that_is_wrong_is_named() {
+    for (text, problem) in [
+        ("stdout:?framing=heka", "and \"stdout\" does not"),
+        ("http://router?framing=heka", "and \"http\" does not"),
+        ("udp://router?framing=heka&signer=ops", "stand together or not at all"),
+        ("udp://router?framing=heka&key-file=/key", "stand together or not at all"),
+        ("udp://router?framing=heka&hmac=md5", "stand together or not at all"),
+        ("udp://router?framing=heka&signer=o%20s&key-env=K", "letters, digits"),
+        ("udp://router?framing=heka&signer=ops&key-env=K&key-file=/k", "both stand there"),
+        ("udp://router?framing=heka&signer=ops&key-env=K&hmac=sha2", "sha1 and md5"),
+        ("udp://router?framing=heka&signer=ops&key-env=K&key-version=x", "a number from 0 to 4294967295"),
+        ("udp://router?framing=heka&gzip=true", "no option is known here"),
+        ("udp://router?signer=ops&key-env=K", "no option is known here"),
+    ] {
+        let error = text.parse::<Address>().expect_err(text).to_string();
+        assert!(error.contains(problem), "{text}: {error}");
+    }
+}
+
+#[cfg(feature = "zmq")]
+#[test]
+fn an_address_of_a_zeromq_receiver_is_written_as_it_is_read() {
+    let read = |text: &str| match text.parse::<Address>() {
+        Ok(Address::Zmq { options, .. }) => options,
+        other => panic!("{text}: {other:?}"),
+    };
+    assert_eq!(read("zmq://router"), ZmqOptions::default());
+    assert_eq!("zmq://router".parse::<Address>().expect("an address").to_string(), "zmq+tcp://router:5565");
+    let text = "zmq+tcp://[::1]:1?handshake=[::1]:5180&handshake-timeout=1000&livecheck=3&spill=stderr&hwm=7";
+    let expected = ZmqOptions {
+        handshake: Some((String::from("::1"), 5180)),
+        handshake_timeout: std::time::Duration::from_secs(1),
+        livecheck: std::time::Duration::from_secs(3),
+        spill: true,
+        hwm: Some(7),
+    };
+    assert_eq!(read(text), expected);
+    assert_eq!(text.parse::<Address>().expect("an address").to_string(), text);
+    for (text, problem) in [
+        ("zmq://router?handshake=h", "handshake: the port is missing"),
+        ("zmq://router?livecheck=3", "stand with handshake only"),
+        ("zmq://router?handshake=h:1&handshake-timeout=0", "a number from 1 to 60000"),
+        ("zmq://router?spill=stdout", "where stderr is accepted"),
+        ("zmq://router?hwm=0", "a number from 1 to"),
+        ("zmq://router?gzip=true", "handshake, handshake-timeout, livecheck, spill and hwm are known"),
+        ("zmq://router?framing=heka", "and \"zmq\" does not"),
+    ] {
+        let error = text.parse::<Address>().expect_err(text).to_string();
+        let is_without_heka = !cfg!(feature = "heka") && text.ends_with("heka");
+        assert!(error.contains(problem) || is_without_heka, "{text}: {error}");
     }
 }

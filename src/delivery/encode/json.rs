@@ -22,6 +22,8 @@ use super::ids::{Ids, FIELD};
 use super::names::{own, Names, Taken, OWN};
 use super::text::{self, Timestamps};
 use super::{Origin, SpanContext, Style};
+#[cfg(feature = "heka")]
+use crate::delivery::heka::Exact;
 
 /// Whose records are encoded: what their callsites are, and what their clock says.
 #[derive(Debug, Default)]
@@ -204,14 +206,52 @@ impl JsonEncoder {
     #[inline]
     fn write_timestamp(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"timestamp\":\"");
-        let time = match record.header.kind {
+        let time = self.time(record);
+        self.timestamps.write(time, out);
+    }
+
+    /// When the message was made, in nanoseconds since the epoch.
+    #[inline]
+    fn time(&self, record: &Record<'_>) -> u64 {
+        match record.header.kind {
             Kind::Message => match record.part(Part::Timestamp) {
                 Some(Value::U64(time)) => time,
                 _ => self.clock.at(record.header.time),
             },
             _ => self.clock.at(record.header.time),
+        }
+    }
+
+    /// What the message that [`encode`](JsonEncoder::encode) made of `record` does not say: another form may.
+    #[cfg(feature = "heka")]
+    pub(crate) fn exact(&self, record: &Record<'_>) -> Exact {
+        let mut bytes = Vec::new();
+        let mut find = |callsite: u64, entries: EntryIter<'_>| {
+            for (name, value) in entries {
+                if let Value::Bytes(value) = value {
+                    bytes.extend(self.name_of(callsite, name).map(|name| (name, value.to_vec())));
+                }
+            }
         };
-        self.timestamps.write(time, out);
+        find(record.header.callsite, record.entries());
+        record.context().for_each(|span| find(span.callsite, span.entries));
+        Exact { nanoseconds: self.time(record), bytes }
+    }
+
+    #[cfg(feature = "heka")]
+    fn name_of(&self, callsite: u64, name: Name<'_>) -> Option<String> {
+        match name {
+            Name::Inline(name) => Some(String::from_utf8_lossy(name).into_owned()),
+            #[cfg(feature = "tracing")]
+            Name::Field(index) => {
+                let fields = &self.source.look_up(callsite)?.description.fields;
+                fields.get(index as usize).map(|name| name.to_string())
+            }
+            _ => {
+                let _ = callsite;
+                None
+            }
+        }
     }
 
     /// Looks up, or prepares, every callsite of the record. Returns the index of its own.

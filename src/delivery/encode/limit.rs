@@ -6,6 +6,9 @@
 
 use serde_json::{Map, Value};
 
+/// Fields a message is not what it says it is without.
+pub(crate) const KEPT: [&str; 4] = ["truncated", "name", "rate", super::ids::FIELD];
+
 /// A message that cannot be made to fit.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooLarge;
@@ -49,14 +52,12 @@ fn shorten_payload(message: &mut Map<String, Value>, excess: usize) -> bool {
 }
 
 /// A metric's payload must stay a number.
-fn is_number(payload: &str) -> bool {
+pub(crate) fn is_number(payload: &str) -> bool {
     payload.len() < 64 && payload.parse::<f64>().is_ok()
 }
 
 /// The same for the largest field: a text is cut, anything else is taken out.
 fn shorten_largest_field(message: &mut Map<String, Value>, excess: usize) -> bool {
-    /// Fields a message is not what it says it is without.
-    const KEPT: [&str; 4] = ["truncated", "name", "rate", super::ids::FIELD];
     let Some(fields) = fields(message) else { return false };
     let sized = fields.iter().filter(|(key, _)| !KEPT.contains(&key.as_str()));
     let Some(largest) =

@@ -10,12 +10,19 @@ pub(crate) mod names;
 pub(crate) mod text;
 
 /// The form of one message's bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Encoding {
     /// Metlog's JSON envelope, version 0.8, on one line. What every Metlog router reads.
     #[default]
     Metlog,
+    /// Heka's protobuf message in Heka's frames, perhaps signed. Holds for every address, which must be `udp`, `tcp`,
+    /// `tls`, `unix` or `unixgram`; for a single one, `?framing=heka` in the [`Address`](crate::Address) says the same.
+    /// A [`Transport`](crate::Transport) of your own gets frames if its framing is
+    /// [`Framing::Heka`](crate::Framing::Heka). `docs/dialects.md` has what becomes of what.
+    #[cfg(feature = "heka")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "heka")))]
+    Heka(crate::Heka),
 }
 
 /// How the fields of the enclosing spans stand in a message's `fields`.

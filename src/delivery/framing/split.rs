@@ -11,8 +11,21 @@ pub(crate) enum FrameError {
     TooLong,
     /// Where an octet count belongs stands something else; skipped up to the next plausible count.
     BadCount,
-    /// The stream ended inside an octet-counted message.
+    /// The stream ended inside an octet-counted message, or inside a Heka frame.
     Truncated,
+    /// Where a Heka frame should begin stands something else, which is skipped up to the next record separator; or no ZMTP
+    /// is spoken on a ZeroMQ connection, which ends.
+    #[cfg(any(feature = "heka", feature = "zmq"))]
+    BadHeader,
+    /// A whole Heka frame whose message is none.
+    #[cfg(feature = "heka")]
+    InvalidProtobuf,
+    /// A Heka frame signed by nobody who is known, with another key, or changed on its way.
+    #[cfg(feature = "heka")]
+    BadSignature,
+    /// A Heka frame without the signature that is asked for.
+    #[cfg(feature = "heka")]
+    Unsigned,
 }
 
 /// Takes a stream apart again, whatever its chunks: the reverse of [`Framing::write`](crate::Framing::write). No I/O.

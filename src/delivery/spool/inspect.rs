@@ -15,6 +15,9 @@ use super::{record, slots, BATCH_BYTES};
 use crate::delivery::address::Address;
 use crate::delivery::batch::Batch;
 use crate::delivery::encode::limit;
+use crate::delivery::framing::Framing;
+#[cfg(feature = "heka")]
+use crate::delivery::heka::{self, Heka};
 use crate::delivery::transport::{self, Transport};
 
 /// What is in one slot of a spool: the part that one process writes.
@@ -142,16 +145,21 @@ pub struct Sent {
 /// The directory cannot be read, or the destination has taken nothing for as long as `patience`. What was not delivered
 /// is still there. `off` is no destination.
 pub fn send(directory: &Path, to: &Address, patience: Duration) -> io::Result<Sent> {
+    #[cfg(feature = "heka")]
+    let heka = Heka::of(to, None).map_err(|error| invalid(&error))?;
     let mut transport = to
         .open(transport::Limits::default())
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "nothing is sent to `off`"))?;
+        .map_err(|error| invalid(&error))?
+        .ok_or_else(|| invalid(&"nothing is sent to `off`"))?;
+    let mut writer = FrameWriter::new(&*transport);
+    #[cfg(feature = "heka")]
+    writer.speak_heka(heka);
     let disk: Arc<dyn Disk + Sync> = Arc::new(RealDisk);
     let numbers = slots::numbers(&*disk, directory)?;
     let mut sent = Sent::default();
     for mut slot in slots::adopt(&disk, directory, numbers.into_iter(), Limits::NONE) {
         while slot.len() > 0 {
-            send_batch(&mut slot, &mut *transport, patience, &mut sent)?;
+            send_batch(&mut slot, &mut writer, &mut *transport, patience, &mut sent)?;
         }
         slot.remove();
     }
@@ -159,21 +167,63 @@ pub fn send(directory: &Path, to: &Address, patience: Duration) -> io::Result<Se
     Ok(sent)
 }
 
+fn invalid(problem: &dyn std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, problem.to_string())
+}
+
+/// Makes frames of messages as the destination wants them.
+struct FrameWriter {
+    framing: Framing,
+    most: usize,
+    #[cfg(feature = "heka")]
+    heka: Option<heka::Writer>,
+}
+
+impl FrameWriter {
+    fn new(transport: &dyn Transport) -> Self {
+        FrameWriter {
+            framing: transport.framing(),
+            most: transport.max_message_bytes(),
+            #[cfg(feature = "heka")]
+            heka: None,
+        }
+    }
+
+    #[cfg(feature = "heka")]
+    fn speak_heka(&mut self, heka: Option<Heka>) {
+        self.heka = heka.map(|heka| heka::Writer::new(heka, self.most));
+    }
+
+    fn put(&mut self, message: &[u8], batch: &mut Batch) -> Result<(), limit::TooLarge> {
+        let framing = self.framing;
+        #[cfg(feature = "heka")]
+        if let Some(heka) = &mut self.heka {
+            let mut frame = Vec::new();
+            heka.write(message, None, &mut frame)?;
+            batch.push(|out| out.extend_from_slice(&frame));
+            return Ok(());
+        }
+        if message.len() <= self.most {
+            batch.push(|out| framing.write(message, out));
+        } else {
+            let message = limit::cut(message, self.most)?;
+            batch.push(|out| framing.write(&message, out));
+        }
+        Ok(())
+    }
+}
+
 fn send_batch(
     slot: &mut Store,
+    writer: &mut FrameWriter,
     transport: &mut dyn Transport,
     patience: Duration,
     sent: &mut Sent,
 ) -> io::Result<()> {
-    let (framing, most) = (transport.framing(), transport.max_message_bytes());
     let (mut batch, mut too_large) = (Batch::default(), 0);
     let taken = slot.read(BATCH_BYTES, |message| {
-        if message.len() <= most {
-            return batch.push(|out| framing.write(message, out));
-        }
-        match limit::cut(message, most) {
-            Ok(message) => batch.push(|out| framing.write(&message, out)),
-            Err(limit::TooLarge) => too_large += 1,
+        if writer.put(message, &mut batch).is_err() {
+            too_large += 1;
         }
     })?;
     deliver(&mut batch, transport, patience)?;

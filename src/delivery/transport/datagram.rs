@@ -64,6 +64,7 @@ pub(super) trait Open: Send {
 #[derive(Debug)]
 pub(super) struct Datagrams<O: Open> {
     opener: O,
+    framing: Framing,
     max_message_bytes: usize,
     current: Option<Current<O::Socket>>,
 }
@@ -93,8 +94,8 @@ impl<S> Current<S> {
 }
 
 impl<O: Open> Datagrams<O> {
-    pub(super) fn new(opener: O, max_message_bytes: usize) -> Self {
-        Datagrams { opener, max_message_bytes, current: None }
+    pub(super) fn new(opener: O, framing: Framing, max_message_bytes: usize) -> Self {
+        Datagrams { opener, framing, max_message_bytes, current: None }
     }
 
     #[cfg(test)]
@@ -117,7 +118,7 @@ impl<O: Open> Datagrams<O> {
 
 impl<O: Open> Transport for Datagrams<O> {
     fn framing(&self) -> Framing {
-        Framing::Datagram
+        self.framing
     }
 
     fn max_message_bytes(&self) -> usize {

@@ -28,6 +28,8 @@ mod udp;
 mod unconfirmed;
 #[cfg(unix)]
 mod unix;
+#[cfg(feature = "zmq")]
+mod zmq;
 
 use std::io;
 use std::time::Instant;
@@ -77,11 +79,18 @@ pub trait Transport: Send {
 pub(crate) struct Limits {
     /// The longest message sent as one datagram.
     pub(crate) max_datagram_bytes: usize,
+    /// The longest of Heka's frames sent as one.
+    #[cfg(feature = "heka")]
+    pub(crate) max_heka_datagram_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { max_datagram_bytes: datagram::MAX_MESSAGE_BYTES }
+        Limits {
+            max_datagram_bytes: datagram::MAX_MESSAGE_BYTES,
+            #[cfg(feature = "heka")]
+            max_heka_datagram_bytes: super::heka::MAX_DATAGRAM_BYTES,
+        }
     }
 }
 
@@ -92,13 +101,15 @@ impl Address {
     /// A file or a variable that the address names is not what it should be.
     pub(crate) fn open(&self, limits: Limits) -> Result<Option<Box<dyn Transport>>, AddressError> {
         Ok(Some(match self {
-            Address::Udp { host, port } => Box::new(udp::Udp::to(host, *port, limits.max_datagram_bytes)),
+            Address::Udp { host, port } => {
+                Box::new(udp::Udp::to(host, *port, Framing::Datagram, limits.max_datagram_bytes))
+            }
             Address::Tcp { host, port, framing } => Box::new(tcp::Tcp::to(host, *port, *framing)),
             #[cfg(unix)]
             Address::Unix { path, framing } => Box::new(unix::Unix::at(path, *framing)),
             #[cfg(unix)]
             Address::UnixDatagram { path } => {
-                Box::new(unix::UnixDatagrams::at(path, limits.max_datagram_bytes))
+                Box::new(unix::UnixDatagrams::at(path, Framing::Datagram, limits.max_datagram_bytes))
             }
             // Nobody can name one: no text is read as one, and nobody else can build one.
             #[cfg(not(unix))]
@@ -117,7 +128,35 @@ impl Address {
             // Nobody can name one without its feature: no text is read as one, and nobody else can build one.
             #[cfg(not(feature = "tls"))]
             Address::Tls { .. } => return Ok(None),
+            #[cfg(feature = "zmq")]
+            Address::Zmq { host, port, options } => Box::new(zmq::Zmq::to(host, *port, options)),
+            #[cfg(not(feature = "zmq"))]
+            Address::Zmq { .. } => return Ok(None),
+            #[cfg(feature = "heka")]
+            Address::Heka { over, .. } => return over.open_for_heka(limits),
+            #[cfg(not(feature = "heka"))]
+            Address::Heka { .. } => return Ok(None),
             Address::Off => return Ok(None),
+        }))
+    }
+
+    /// What moves Heka's frames there.
+    #[cfg(feature = "heka")]
+    fn open_for_heka(&self, limits: Limits) -> Result<Option<Box<dyn Transport>>, AddressError> {
+        let (framing, most) = (Framing::Heka, limits.max_heka_datagram_bytes);
+        Ok(Some(match self {
+            Address::Udp { host, port } => Box::new(udp::Udp::to(host, *port, framing, most)),
+            Address::Tcp { host, port, .. } => Box::new(tcp::Tcp::to(host, *port, framing)),
+            #[cfg(feature = "tls")]
+            Address::Tls { host, port, tls, .. } => {
+                Box::new(tls::Tls::to(self, (host, *port), framing, tls)?)
+            }
+            #[cfg(unix)]
+            Address::Unix { path, .. } => Box::new(unix::Unix::at(path, framing)),
+            #[cfg(unix)]
+            Address::UnixDatagram { path } => Box::new(unix::UnixDatagrams::at(path, framing, most)),
+            // No other kind is read or made.
+            _ => return Ok(None),
         }))
     }
 }

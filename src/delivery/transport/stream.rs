@@ -60,6 +60,8 @@ pub(super) trait Connect: Send {
 pub(super) struct Stream<C: Connect> {
     connector: C,
     framing: Framing,
+    /// Messages that may be written and not confirmed.
+    window: usize,
     socket: Option<C::Socket>,
     /// What the connection holds of the batch: bytes written and not confirmed.
     outstanding: usize,
@@ -69,7 +71,14 @@ pub(super) struct Stream<C: Connect> {
 
 impl<C: Connect> Stream<C> {
     pub(super) fn new(connector: C, framing: Framing) -> Self {
-        Stream { connector, framing, socket: None, outstanding: 0, waiting_since: None }
+        Stream { connector, framing, window: usize::MAX, socket: None, outstanding: 0, waiting_since: None }
+    }
+
+    /// The same, with at most `messages` written and not confirmed.
+    #[cfg(feature = "zmq")]
+    pub(super) fn with_window(mut self, messages: usize) -> Self {
+        self.window = messages;
+        self
     }
 
     fn advance(&mut self, batch: &mut Batch, deadline: Instant) -> io::Result<()> {
@@ -85,7 +94,7 @@ impl<C: Connect> Stream<C> {
                 self.connector.connect(deadline)?
             }
         };
-        let outcome = write(&mut socket, batch, deadline);
+        let outcome = write(&mut socket, batch, self.window, deadline);
         if outcome.as_ref().err().is_some_and(|error| !socket::is_deadline(error)) {
             return outcome;
         }
@@ -140,9 +149,19 @@ fn ended() -> io::Error {
 }
 
 /// Writes what is not written yet.
-fn write(socket: &mut impl StreamSocket, batch: &mut Batch, deadline: Instant) -> io::Result<()> {
+fn write(
+    socket: &mut impl StreamSocket,
+    batch: &mut Batch,
+    window: usize,
+    deadline: Instant,
+) -> io::Result<()> {
     while batch.has_unwritten() {
-        match socket.send(batch.unwritten()) {
+        let fitting = batch.unwritten_within(window);
+        if fitting.is_empty() {
+            wait_for_confirmation(socket, batch, deadline)?;
+            continue;
+        }
+        match socket.send(fitting) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => batch.wrote(count),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(socket, batch, deadline)?,
@@ -153,6 +172,21 @@ fn write(socket: &mut impl StreamSocket, batch: &mut Batch, deadline: Instant) -
         }
     }
     Ok(())
+}
+
+/// While the window is full. Nobody says when the kernel has heard from the peer, so it is asked again and again.
+#[cold]
+fn wait_for_confirmation(
+    socket: &mut impl StreamSocket,
+    batch: &mut Batch,
+    deadline: Instant,
+) -> io::Result<()> {
+    let before = batch.unconfirmed();
+    confirm(socket, batch)?;
+    match batch.unconfirmed() < before {
+        true => Ok(()),
+        false => socket::nap(deadline),
+    }
 }
 
 /// While there is no room: settles what has arrived, so that a connection that breaks now does not bring it again. A peer
@@ -345,6 +379,23 @@ mod tests {
         deliver(&mut transport, &mut batch);
         transport.close(soon()).unwrap();
         assert!(reader.join().unwrap() == again);
+    }
+
+    #[cfg(feature = "zmq")]
+    #[test]
+    fn no_more_messages_are_written_than_the_window_holds_until_some_are_confirmed() {
+        let directory = Directory::new();
+        let path = directory.file("router");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut transport = Unix::at(&path, Framing::Newline).with_window(2);
+        let mut batch = batch_of(Framing::Newline, &["one", "two", "three", "four", "five"]);
+        let error = transport.send(&mut batch, at_once()).unwrap_err();
+        assert!(socket::is_deadline(&error), "slow, and not down: {error}");
+        assert_eq!((batch.len(), batch.unconfirmed()), (5, 2));
+        let reader = reading(listener.accept().unwrap().0);
+        deliver(&mut transport, &mut batch);
+        transport.close(soon()).unwrap();
+        assert_eq!(reader.join().unwrap(), b"one\ntwo\nthree\nfour\nfive\n");
     }
 
     #[test]

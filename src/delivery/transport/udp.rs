@@ -6,6 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use super::super::framing::Framing;
 use super::datagram::{widen, DatagramSocket, Datagrams, Open};
 use super::resolve::Resolver;
 
@@ -20,8 +21,9 @@ const LOOK_AGAIN_REFUSED: Duration = Duration::from_secs(1);
 pub(super) type Udp = Datagrams<Opener>;
 
 impl Udp {
-    pub(super) fn to(host: &str, port: u16, max_message_bytes: usize) -> Self {
-        Datagrams::new(Opener { resolver: Resolver::new(host, port), turn: 0 }, max_message_bytes)
+    pub(super) fn to(host: &str, port: u16, framing: Framing, max_message_bytes: usize) -> Self {
+        let opener = Opener { resolver: Resolver::new(host, port), turn: 0 };
+        Datagrams::new(opener, framing, max_message_bytes)
     }
 }
 
@@ -92,7 +94,6 @@ impl DatagramSocket for UdpSocket {
 #[cfg(test)]
 mod tests {
     use super::super::super::batch::Batch;
-    use super::super::super::framing::Framing;
     use super::super::datagram::MAX_MESSAGE_BYTES;
     use super::super::socket;
     use super::super::support::{batch_of, deliver, soon};
@@ -104,7 +105,7 @@ mod tests {
         let router = UdpSocket::bind("127.0.0.1:0").unwrap();
         router.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let port = router.local_addr().unwrap().port();
-        (router, Udp::to("127.0.0.1", port, MAX_MESSAGE_BYTES))
+        (router, Udp::to("127.0.0.1", port, Framing::Datagram, MAX_MESSAGE_BYTES))
     }
 
     fn received(router: &UdpSocket) -> String {

@@ -77,8 +77,8 @@ impl StreamSocket for UnixStream {
 pub(super) type UnixDatagrams = Datagrams<SocketPath>;
 
 impl UnixDatagrams {
-    pub(super) fn at(path: &Path, max_message_bytes: usize) -> Self {
-        Datagrams::new(SocketPath(path.to_owned()), max_message_bytes)
+    pub(super) fn at(path: &Path, framing: Framing, max_message_bytes: usize) -> Self {
+        Datagrams::new(SocketPath(path.to_owned()), framing, max_message_bytes)
     }
 }
 
@@ -162,7 +162,8 @@ mod tests {
         let mut batch = batch_of(Framing::Newline, &["one"]);
         let path = directory.file("none");
         let stream = Unix::at(&path, Framing::Newline).send(&mut batch, soon()).unwrap_err();
-        let datagram = UnixDatagrams::at(&path, 60_000).send(&mut batch, soon()).unwrap_err();
+        let datagram =
+            UnixDatagrams::at(&path, Framing::Datagram, 60_000).send(&mut batch, soon()).unwrap_err();
         assert_eq!([stream.kind(), datagram.kind()], [io::ErrorKind::NotFound; 2]);
         assert_eq!(batch.len(), 1);
     }
@@ -185,7 +186,7 @@ mod tests {
         let router = UnixDatagram::bind(&path).unwrap();
         let messages: Vec<_> = (0..3000).map(|number| format!("{number} {}", "x".repeat(500))).collect();
         let mut batch = batch_of(Framing::Datagram, &messages);
-        let mut transport = UnixDatagrams::at(&path, 60_000);
+        let mut transport = UnixDatagrams::at(&path, Framing::Datagram, 60_000);
         let error = transport.send(&mut batch, at_once()).unwrap_err();
         assert!(socket::is_deadline(&error), "{error}");
         let reader = std::thread::spawn(move || received(&router, 3000));
@@ -198,7 +199,7 @@ mod tests {
     fn a_datagram_router_that_restarts_is_found_again() {
         let directory = Directory::new();
         let path = directory.file("router");
-        let mut transport = UnixDatagrams::at(&path, 60_000);
+        let mut transport = UnixDatagrams::at(&path, Framing::Datagram, 60_000);
         let send = |transport: &mut UnixDatagrams, batch: &mut Batch| transport.send(batch, soon());
 
         let router = UnixDatagram::bind(&path).unwrap();
@@ -222,7 +223,7 @@ mod tests {
         let router = UnixDatagram::bind(&path).unwrap();
         let huge = "x".repeat(8 << 20);
         let mut batch = batch_of(Framing::Datagram, &["one", &huge, "two"]);
-        UnixDatagrams::at(&path, usize::MAX).send(&mut batch, soon()).unwrap();
+        UnixDatagrams::at(&path, Framing::Datagram, usize::MAX).send(&mut batch, soon()).unwrap();
         assert_eq!(batch.take_account(), (2, vec![(LossReason::TooLarge, 1)]));
         assert_eq!(received(&router, 2), ["one", "two"]);
     }

@@ -268,7 +268,9 @@ mod tests {
 
     #[test]
     fn a_place_beyond_the_file_or_within_a_character_is_no_trouble() {
-        for (file, span) in [("", 5..9), ("ä", 1..1), ("x\r\ny", 2..90), ("x", 7..3)] {
+        for (file, span) in
+            [("", 5..9), ("ä", 1..1), ("x\r\ny", 2..90), ("x", std::ops::Range { start: 7, end: 3 })]
+        {
             let problem = ConfigProblem::new(file, span, "", String::from("no"));
             assert!(problem.to_string_for_test().contains('^'));
         }

@@ -17,13 +17,13 @@ use crate::router::output::{ConsoleOutput, Endpoint, FileOutput, ForwardOutput, 
 /// Makes an output, as often as routes lead to it.
 pub(super) type Make = Box<dyn Fn() -> Output>;
 
-/// Reads the table of an output, whose name and place in the file are told.
-type ReadTable = for<'f> fn(&mut Reader<'f>, (&str, Range<usize>), &DeTable<'f>) -> Option<Make>;
+/// Reads the table of an output, given its name and place. `None`: a problem was noted.
+type Read = for<'f> fn(&mut Reader<'f>, (&str, Range<usize>), &DeTable<'f>) -> Option<Make>;
 
 /// A kind of output: what `type` names.
 pub(super) struct Kind {
     pub(super) name: &'static str,
-    pub(super) read: ReadTable,
+    pub(super) read: Read,
     pub(super) page: fn() -> Page,
 }
 

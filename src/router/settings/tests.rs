@@ -291,7 +291,7 @@ fn switched_on(text: &str, number: usize) -> String {
             let is_needed = |key: &&str| {
                 lines[line].strip_prefix('#').is_some_and(|rest| rest.starts_with(&format!("{key} =")))
             };
-            if needed.iter().flatten().any(|key| is_needed(key)) {
+            if needed.iter().flatten().any(is_needed) {
                 out[line] = lines[line].trim_start_matches('#').to_owned();
             }
         }

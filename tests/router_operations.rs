@@ -37,7 +37,7 @@ mod monitors {
 
     /// The metrics as Prometheus' own client reads them: NAME KIND LABELS VALUE.
     fn parsed(text: &str) -> Vec<String> {
-        let python = concat!(env!("CARGO_MANIFEST_DIR"), "/target/prometheus/bin/python");
+        let python = concat!(env!("CARGO_MANIFEST_DIR"), "/target/python/bin/python");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/router_support/metrics.py");
         let mut parser = Command::new(python)
             .arg(script)

@@ -1,5 +1,5 @@
 //! Errors as Sentry events, judged by Sentry's own code: `sentry_ingest.py` takes envelopes apart with `sentry-sdk` and
-//! has `sentry-relay` normalise every event without an error. The Python for it is in `target/sentry-venv`, which
+//! has `sentry-relay` normalise every event without an error. The Python for it is in `target/python`, which
 //! `.ci/test` makes, or named by `METLOG_TEST_SENTRY_PYTHON`.
 #![cfg(all(feature = "router", feature = "sentry", feature = "tracing"))]
 
@@ -26,7 +26,7 @@ const KEY: &str = "5ecre7aaaaaaaaaaaaaaaaaaaaaaaaaa";
 fn python() -> PathBuf {
     let given = std::env::var_os("METLOG_TEST_SENTRY_PYTHON").map(PathBuf::from);
     let python =
-        given.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/sentry-venv/bin/python"));
+        given.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/python/bin/python"));
     assert!(python.exists(), "{}: no such program; .ci/test makes it", python.display());
     python
 }

@@ -25,7 +25,7 @@ struct Peer {
 
 impl Peer {
     fn start(arguments: &[&str]) -> Peer {
-        let python = concat!(env!("CARGO_MANIFEST_DIR"), "/target/ci/venv/bin/python");
+        let python = concat!(env!("CARGO_MANIFEST_DIR"), "/target/python/bin/python");
         assert!(Path::new(python).exists(), "no {python}: .ci/test makes it, with pyzmq in it");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/process_support/zmq_peer.py");
         let mut command = Command::new(python);

@@ -205,16 +205,23 @@ fn under_block_for_a_call_waits_for_a_reader_that_stalls_as_long_as_it_says_and_
     }
     let (begun, mut slowest) = (Instant::now(), Duration::ZERO);
     let lost = stalled.guard().stats().lost.total();
-    let waited_from = n;
+    let mut in_vain = 0;
     while begun.elapsed() < stall() {
+        let lost = stalled.guard().stats().lost.total();
         let (took, ()) = timed(|| send(&client, 0, n));
         n += 1;
         slowest = slowest.max(took);
-        assert!(took >= PATIENCE && took < PATIENCE + Duration::from_secs(1), "{took:?}");
+        // The kernel may find some more room yet: then the call had to wait less.
+        if stalled.guard().stats().lost.total() > lost {
+            in_vain += 1;
+            assert!(took >= PATIENCE, "{took:?}");
+        }
+        assert!(took < PATIENCE + Duration::from_secs(1), "{took:?}");
     }
+    assert!(in_vain > 0, "nobody waited in vain");
     let flush = stalled.flush();
     let (stats, tally) = stalled.resumed();
-    assert_eq!(stats.lost.count(LossReason::QueueFull), lost + n - waited_from, "{stats}");
+    assert_eq!(stats.lost.count(LossReason::QueueFull), lost + in_vain, "{stats}");
     assert_eq!((tally.distinct + stats.lost.total(), stats.emitted), (n, n + tally.loss_reports), "{stats}");
     let promise = format!(
         "each call waits 100 ms and no longer (slowest {} ms), flush(1 s) in {} ms",

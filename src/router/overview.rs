@@ -21,6 +21,8 @@ pub(super) struct Overview {
     parts: Mutex<Parts>,
     /// Where reports come from: no input that anybody is told of.
     own: Arc<InputState>,
+    /// What the router's own reports have told.
+    told: Mutex<Counters>,
 }
 
 /// The thread of an input, shared with the input.
@@ -40,6 +42,7 @@ impl Overview {
             dispatch: Arc::clone(dispatch),
             is_ending: AtomicBool::new(false),
             parts: Mutex::default(),
+            told: Mutex::default(),
             own: Arc::new(InputState::new(String::from("metlog-router"))),
         }
     }
@@ -138,5 +141,9 @@ impl super::report::Station for Overview {
             intake.frame(Ok(message.to_json().as_bytes()));
         }
         intake.hand_over();
+    }
+
+    fn told(&self) -> &Mutex<Counters> {
+        &self.told
     }
 }

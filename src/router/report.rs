@@ -6,7 +6,7 @@
 //! here: nothing; the last report goes out when clients have ended and outputs still write.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +14,7 @@ use crossbeam_channel::{bounded, RecvTimeoutError, Sender};
 use serde_json::Value;
 
 use super::counters::Counters;
-use super::spawn;
+use super::{lock, spawn};
 use crate::delivery::encode::text::Timestamps;
 use crate::Message;
 
@@ -28,6 +28,9 @@ pub(super) trait Station: Send + Sync {
 
     /// Takes messages as if a client had sent them, but counts them at no input.
     fn take(&self, messages: &[Message]);
+
+    /// What the reports so far have told: nothing at first, so that what came before the reporter started is told too.
+    fn told(&self) -> &Mutex<Counters>;
 }
 
 /// The running reporter. Dropping it sends the last report.
@@ -40,20 +43,21 @@ impl Reporter {
     /// Reports from now on.
     pub(super) fn start(every: Duration, station: Arc<dyn Station>) -> io::Result<Self> {
         let (end, ended) = bounded::<()>(0);
-        let thread = spawn("metlog-report", move || {
-            let mut before = station.counters();
-            loop {
-                let goes_on = ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout);
-                let now = station.counters();
-                station.take(&messages(&before, &now, &timestamp()));
-                if !goes_on {
-                    return;
-                }
-                before = now;
+        let thread = spawn("metlog-report", move || loop {
+            let goes_on = ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout);
+            report(&*station);
+            if !goes_on {
+                return;
             }
         })?;
         Ok(Reporter { end: Some(end), thread: Some(thread) })
     }
+}
+
+fn report(station: &dyn Station) {
+    let now = station.counters();
+    let before = std::mem::replace(&mut *lock(station.told()), now.clone());
+    station.take(&messages(&before, &now, &timestamp()));
 }
 
 impl Drop for Reporter {
@@ -198,7 +202,7 @@ mod tests {
 
     /// A router whose only output gets every report, and counts it.
     #[derive(Default)]
-    struct Loop(Mutex<(u64, Vec<usize>)>);
+    struct Loop(Mutex<(u64, Vec<usize>)>, Mutex<Counters>);
 
     impl Station for Loop {
         fn counters(&self) -> Counters {
@@ -209,6 +213,10 @@ mod tests {
             let mut state = lock(&self.0);
             state.0 += messages.len() as u64;
             state.1.push(messages.len());
+        }
+
+        fn told(&self) -> &Mutex<Counters> {
+            &self.1
         }
     }
 

@@ -312,7 +312,9 @@ impl Input {
     }
 
     /// Requests to `HOST:PORT`, whatever their path: a POST whose body is messages in lines, packed with gzip or not.
-    /// An answer 200 says that every output has written its messages.
+    /// An answer 200 says that every output is done with its messages: they are written, or counted as `failed` there.
+    /// Outputs to HTTP receivers and Sentry may be away for long, and are not waited for: they have the messages in their
+    /// queues, or have counted them as `dropped`.
     #[cfg(feature = "http")]
     pub fn http(address: impl Into<String>) -> Self {
         let mut input = Input::new(Address::Http(address.into()), STREAM_MESSAGE_BYTES);

@@ -51,7 +51,9 @@ pub(super) struct Dispatch {
 pub(super) struct Busy;
 
 impl Routes {
-    /// Takes all messages, each with its length on the wire, or none, and waits until the outputs have written them.
+    /// Takes all messages, each with its length on the wire, or none, and waits until the outputs have written them. For
+    /// an output that may be away for long nobody waits: it gets them last, as far as its queue has room, so that a
+    /// client has its answer, and the other outputs do not get its messages again.
     #[cfg(feature = "http")]
     fn deliver(&self, messages: &[&(Received<'_>, usize)], deadline: Instant) -> Result<(), Busy> {
         let mut batches: Vec<_> = self.outputs.iter().map(|_| Batch::default()).collect();
@@ -65,7 +67,8 @@ impl Routes {
             }
         }
         let parcels = self.outputs.iter().zip(batches);
-        let parcels: Vec<_> = parcels.filter(|(_, batch)| !batch.is_empty()).collect();
+        let parcels = parcels.filter(|(_, batch)| !batch.is_empty());
+        let (far, parcels): (Vec<_>, Vec<_>) = parcels.partition(|(queue, _)| queue.is_far);
         let fitting = parcels.iter().take_while(|(queue, batch)| queue.reserve(batch)).count();
         if fitting < parcels.len() {
             parcels[..fitting].iter().for_each(|(queue, batch)| queue.release(batch));
@@ -78,7 +81,9 @@ impl Routes {
         if taken.count() < count {
             return Err(Busy);
         }
-        (0..count).try_for_each(|_| all_done.recv_deadline(deadline)).map_err(|_| Busy)
+        (0..count).try_for_each(|_| all_done.recv_deadline(deadline)).map_err(|_| Busy)?;
+        far.into_iter().for_each(|(queue, mut batch)| queue.hand_over(&mut batch));
+        Ok(())
     }
 
     #[cfg(feature = "http")]

@@ -55,8 +55,12 @@ impl Reporter {
 }
 
 fn report(station: &dyn Station) {
-    let now = station.counters();
-    let before = std::mem::replace(&mut *lock(station.told()), now.clone());
+    // Counted under the lock: another reporter, of before a reload, must not have told more than this one knows.
+    let (before, now) = {
+        let mut told = lock(station.told());
+        let now = station.counters();
+        (std::mem::replace(&mut *told, now.clone()), now)
+    };
     station.take(&messages(&before, &now, &timestamp()));
 }
 

@@ -117,7 +117,7 @@ fn http_arguments() -> Option<Arg> {
     let argument = Arg::new("http").long("http").value_name("HOST:PORT").action(ArgAction::Append);
     Some(argument.value_parser(|text: &str| format!("http://{text}").parse::<Input>()).help(
         "Take requests here, as --listen http://HOST:PORT does; may be given more than once\n\
-         POST with one message a line; 200 says that every output has written them",
+         POST with one message a line; 200 says that files and next routers have them, and other outputs their queues",
     ))
 }
 

@@ -3,7 +3,7 @@
 //!
 //! | answer | when |
 //! |---|---|
-//! | 200 | every message of the body has been written by every output that it is for, or is counted there as `failed` |
+//! | 200 | every message of the body has been written by every output that it is for, or is counted there as `failed`; outputs to HTTP receivers and Sentry, which may be away for long, have it in their queues or count it as `dropped` |
 //! | 400 | not HTTP, or a line of the body is no message: the answer names the first; none of the body is taken |
 //! | 405, 411, 415, 417, 431, 501 | not a POST with a body that is understood |
 //! | 408 | the request took too long to arrive |

@@ -82,6 +82,12 @@ pub(super) trait Endpoint: Send {
         queue::QUEUE_BYTES
     }
 
+    /// Whether the place may be away for long, so that no client should wait for it.
+    #[cfg(feature = "http")]
+    fn is_far(&self) -> bool {
+        false
+    }
+
     /// Whether what it sends would come back to the router, by the input at `input`, a client's URL.
     fn leads_to(&self, _input: &str) -> bool {
         false

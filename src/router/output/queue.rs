@@ -81,6 +81,9 @@ impl Room {
 
 /// The way into an output: never waits.
 pub(in crate::router) struct Queue {
+    /// Whether the place may be away for long: no client waits for it.
+    #[cfg(feature = "http")]
+    pub(in crate::router) is_far: bool,
     draw: Option<Draw>,
     sender: Sender<Batch>,
     room: Arc<Room>,
@@ -213,6 +216,8 @@ impl Running {
 pub(in crate::router) fn start(output: Output) -> Result<(Queue, Running), RouterError> {
     let name = output.to_string();
     let room = Room::of(output.0.queue_bytes());
+    #[cfg(feature = "http")]
+    let is_far = output.0.is_far();
     let Place { draw, writer } =
         output.0.open().map_err(|source| RouterError::Output { output: name.clone(), source })?;
     let (sender, receiver) = bounded(QUEUE_BATCHES);
@@ -227,7 +232,15 @@ pub(in crate::router) fn start(output: Output) -> Result<(Queue, Running), Route
         drop(finished);
     })
     .map_err(RouterError::System)?;
-    Ok((Queue { draw, sender, room, state }, Running { control, done }))
+    let queue = Queue {
+        #[cfg(feature = "http")]
+        is_far,
+        draw,
+        sender,
+        room,
+        state,
+    };
+    Ok((queue, Running { control, done }))
 }
 
 struct Worker {

@@ -239,6 +239,10 @@ impl Endpoint for HttpOutput {
         self.queue_bytes
     }
 
+    fn is_far(&self) -> bool {
+        true
+    }
+
     fn leads_to(&self, input: &str) -> bool {
         self.address().is_ok_and(|address| are_one_place(&address, input))
     }
@@ -271,7 +275,7 @@ struct Requests {
 
 impl Writer for Requests {
     fn write(&mut self, batch: &Batch, context: &Context) {
-        self.delivery.write(messages(&batch.lines, self.lines), batch.is_awaited(), context);
+        self.delivery.write(messages(&batch.lines, self.lines), false, context);
     }
 
     fn due(&self) -> Option<Instant> {

@@ -163,6 +163,10 @@ impl Endpoint for SentryOutput {
         self.queue_bytes
     }
 
+    fn is_far(&self) -> bool {
+        true
+    }
+
     fn leads_to(&self, input: &str) -> bool {
         let address = Project::read(&self.dsn).ok().and_then(|project| project.url().parse().ok());
         address.is_some_and(|address| are_one_place(&address, input))
@@ -224,12 +228,7 @@ impl Writer for Sentry {
             }
             self.crumbs.note(message);
         }
-        for delivery in self.deliveries() {
-            match batch.is_awaited() {
-                true => delivery.finish(context),
-                false => delivery.advance(context),
-            }
-        }
+        self.deliveries().for_each(|delivery| delivery.advance(context));
     }
 
     fn due(&self) -> Option<Instant> {

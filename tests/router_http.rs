@@ -3,11 +3,13 @@
 #![cfg(all(feature = "router", feature = "http"))]
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use tracing_metlog::router::{Capture, Config, Input, MalformedReason, Matcher, Output, Route, Router};
+use tracing_metlog::router::{
+    Capture, Config, HttpOutput, Input, MalformedReason, Matcher, Output, Route, Router,
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -231,6 +233,25 @@ fn an_output_that_stands_still_means_503_and_a_later_try_is_taken() {
     let counters = router.shutdown(PATIENCE);
     assert_eq!((counters.received, counters.outputs[0].dropped, counters.outputs[1].dropped), (8, 0, 0));
     assert!(counters.inputs[0].busy >= 3);
+}
+
+#[test]
+fn an_output_that_is_away_holds_no_client_up_and_gives_the_others_nothing_twice() {
+    let (output, capture) = Output::capture();
+    // Nobody listens there: the socket that had the port is closed.
+    let port =
+        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("binds").port();
+    let away = HttpOutput::new(format!("http://127.0.0.1:{port}"));
+    let config = Config::new().input(http()).route(Route::new(Matcher::any(), output));
+    let router = Router::start(config.route(Route::new(Matcher::any(), away.into()))).expect("starts");
+    let begun = Instant::now();
+    for n in 0..3 {
+        assert_eq!(ask(&mut connect(&router), &post(message(n).as_bytes(), "")).0, 200);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert_eq!(payloads(&capture).len(), 3);
+    let counters = router.shutdown(Duration::ZERO);
+    assert_eq!((counters.received, counters.outputs[0].delivered, counters.outputs[1].delivered), (3, 3, 0));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use process_support::child;
 use process_support::fault_report::record;
 use process_support::oracle::{assert_balanced, send, Got};
 use process_support::size::left_out;
-use process_support::{built, eventually, timed, Directory, LONG};
+use process_support::{built, eventually, flush_of_a_second, timed, Directory, LONG};
 
 const NAME: &str = "router.slow.test";
 /// How late the server answers that does.
@@ -77,8 +77,7 @@ fn speaks_to(address: &str, flush_timeout: Duration) -> tracing_metlog::Guard {
     let client = guard.client();
     let slowest = (0..MESSAGES).map(|n| timed(|| send(&client, 0, n)).0).max();
     assert!(slowest < Some(PROMPT), "{address}: a call took {slowest:?}");
-    let (took, flushed) = timed(|| guard.flush(Duration::from_secs(1)));
-    assert!(took < Duration::from_millis(1_100), "{address}: flushed in {took:?}");
+    let (_, flushed) = flush_of_a_second(&guard);
     assert_eq!(flushed.pending, MESSAGES, "{address}");
     guard
 }
@@ -119,7 +118,7 @@ fn never_answered() {
     let ended = |address: &String| {
         let guard = speaks_to(address, Duration::from_secs(1));
         let (took, stats) = timed(|| guard.finish());
-        assert!(took < Duration::from_millis(1_300), "{address}: ended in {took:?}");
+        assert!(took < Duration::from_secs(2), "{address}: ended in {took:?}");
         assert_balanced(&stats);
         assert_eq!((stats.lost.total(), stats.pending), (MESSAGES, 0), "{address}: {stats}");
         took.as_millis()

@@ -13,13 +13,11 @@ use process_support::fault_report::record_stats;
 use process_support::oracle::{assert_balanced, send};
 use process_support::size::{patience, sized, thousands};
 use process_support::tally::{Counter, Tally};
-use process_support::{built, eventually, timed, AtEnd};
+use process_support::{built, eventually, flush_of_a_second, timed, AtEnd};
 use tracing_metlog::{Client, Guard, LossReason, Stats, WhenFull};
 
 /// Calls a second under the policies that drop.
 const RATE: u64 = 10_000;
-/// What a flush with a deadline of a second may take.
-const FLUSH: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(1_100));
 
 fn stall() -> Duration {
     sized(Duration::from_secs(1), Duration::from_secs(60))
@@ -54,8 +52,8 @@ impl Stalled {
 
     /// A flush of a second in front of the stalled router: how long it took.
     fn flush(&self) -> Duration {
-        let (took, flushed) = timed(|| self.guard().flush(FLUSH.0));
-        assert!(took >= FLUSH.0 && took < FLUSH.1, "{took:?}");
+        let (took, flushed) = flush_of_a_second(self.guard());
+        assert!(took >= Duration::from_secs(1), "{took:?}");
         assert!(flushed.pending > 0 && flushed.unconfirmed <= flushed.pending, "{flushed:?}");
         took
     }

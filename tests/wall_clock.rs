@@ -106,7 +106,7 @@ fn while_the_router_is_down() {
     // No pause between two attempts is longer than 5 s, whatever the clock says.
     let (took, ()) =
         timed(|| eventually("it is delivered", || guard.stats().spooled + guard.stats().pending == 0));
-    assert!(took < Duration::from_secs(8), "{took:?}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
     let stats = guard.finish();
     assert_balanced(&stats);
     assert_eq!(stats.lost.total(), 0, "{stats}");

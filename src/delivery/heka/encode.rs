@@ -98,7 +98,8 @@ impl Exact {
             let is_it = |field: &&mut Field| {
                 let is_named = field.name == *name
                     || field.name.strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('.'));
-                is_named && field.value_string.first() == Some(&text)
+                // Bytes are one text and nothing else: not an array, nor a JSON that happens to look alike.
+                is_named && field.representation().is_empty() && field.value_string == [text.as_str()]
             };
             for field in message.fields.iter_mut().filter(is_it) {
                 let name = std::mem::take(&mut field.name);

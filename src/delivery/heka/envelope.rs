@@ -9,10 +9,28 @@ use serde_core::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visit
 use serde_json::Value;
 
 use super::wire::{Field, Message};
-use super::{fields, time};
+use super::{deep, fields, time};
 
 /// Reads a message of this crate. What is not one is an error.
 pub(super) fn read(json: &[u8]) -> serde_json::Result<Message> {
+    parse(json).or_else(|error| read_deep(json).unwrap_or(Err(error)))
+}
+
+/// A message in which something is nested too deep. It is not too large: that is kept, as the text of its JSON.
+#[cold]
+fn read_deep(json: &[u8]) -> Option<serde_json::Result<Message>> {
+    let shallow = deep::shallow(json)?;
+    Some(parse(&shallow.json).map(|mut message| {
+        let is_json =
+            |field: &&mut Field| shallow.texts.iter().any(|text| field.value_string == [text.as_str()]);
+        for field in message.fields.iter_mut().filter(is_json) {
+            field.representation = Some(String::from(fields::JSON));
+        }
+        message
+    }))
+}
+
+fn parse(json: &[u8]) -> serde_json::Result<Message> {
     let mut reader = serde_json::Deserializer::from_slice(json);
     let message = reader.deserialize_map(EnvelopeVisitor)?;
     reader.end()?;

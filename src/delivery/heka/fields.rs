@@ -8,6 +8,7 @@
 //! | an array of values of one of these types | one field with as many values |
 //! | an array of objects | a field for each member, `array.0.member` |
 //! | anything else: `null`, an array of several types or none, an empty object, a greater integer | STRING, its JSON text |
+//! | what is nested too deep to be read (see [`deep`](super::deep)) | STRING, its JSON text |
 //!
 //! What this would make alike is told apart by Heka's `representation`, a free text: `json` says that a text is JSON,
 //! and `array` that a single value was an array of one. So nothing is lost but where the dots of a name come from:

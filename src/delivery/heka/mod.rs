@@ -14,6 +14,7 @@
 //! Lost here is where the dots of a name come from (`a.b` may have been `{"a": {"b": ..}}`), and of what has waited in a
 //! spool or a crash ring the nanoseconds below a microsecond and the type of bytes, which are hexadecimal text then.
 
+mod deep;
 mod encode;
 mod envelope;
 mod fields;

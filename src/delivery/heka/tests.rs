@@ -452,3 +452,29 @@ mod splitting {
         }
     }
 }
+
+#[test]
+fn bytes_are_put_only_where_a_single_text_is_theirs() {
+    let json = br#"{"type":"x","fields":{"raw":"00ff","a":{"raw":["00ff","x"]},"b":{"raw":["00ff"]}}}"#;
+    let mut message = envelope::read(json).expect("a message");
+    let exact = Exact { nanoseconds: 0, bytes: vec![(String::from("raw"), vec![0x00, 0xFF])] };
+    exact.apply(&mut message);
+    let are_bytes: Vec<_> = message.fields.iter().map(|field| field.value_bytes.len()).collect();
+    assert_eq!(are_bytes, [1, 0, 0]);
+}
+
+#[test]
+fn what_is_nested_too_deep_is_kept_as_the_text_of_its_json() {
+    let deep = format!("{}\"}}\\\"é\"{}", "[{\"a\":".repeat(200), "}]".repeat(200));
+    let json =
+        format!(r#"{{"type":"x","payload":"{{[","fields":{{"b":{{"c":[1]}},"deep":{deep},"d":"]"}}}}"#);
+    let mut frame = Vec::new();
+    let written = Writer::new(Heka::unsigned(), usize::MAX).write(json.as_bytes(), None, &mut frame);
+    assert_eq!(written, Ok(Written::Whole));
+    let message = WireMessage::decode(message_of(&frame)).expect("protobuf");
+    assert_eq!(message.payload.as_deref(), Some("{["));
+    let names: Vec<_> =
+        message.fields.iter().map(|field| (field.name.as_str(), field.representation())).collect();
+    assert_eq!(names, [("b.c", "array"), ("deep", "json"), ("d", "")]);
+    assert_eq!(message.fields[1].value_string, [deep]);
+}

@@ -39,7 +39,15 @@ impl BadFiles {
     }
 
     /// Gives a damaged segment its new name; the oldest go if all of them are more than `most` bytes.
-    pub(super) fn keep(&mut self, disk: &dyn Disk, segment: &Path, path: PathBuf, bytes: u64, most: u64) {
+    /// `now` is of the clock that [`expire`](BadFiles::expire) is asked with: by another one they would age too fast, or never.
+    pub(super) fn keep(
+        &mut self,
+        disk: &dyn Disk,
+        segment: &Path,
+        path: PathBuf,
+        (bytes, most): (u64, u64),
+        now: SystemTime,
+    ) {
         if let Err(error) = disk.rename(segment, &path) {
             // Gone already, or not to be moved: then it stays where it is, and is below what was confirmed.
             if error.kind() != io::ErrorKind::NotFound {
@@ -48,7 +56,7 @@ impl BadFiles {
             return;
         }
         self.trouble = Some(format!("damaged, kept as {path:?}"));
-        self.files.push_back(BadFile { path, bytes, written: SystemTime::now() });
+        self.files.push_back(BadFile { path, bytes, written: now });
         while self.bytes() > most {
             self.remove_oldest(disk, "to make room");
         }

@@ -230,7 +230,7 @@ fn send_batch(
     let (delivered, lost) = batch.take_account();
     sent.delivered += delivered;
     sent.lost += taken.damaged + too_large + lost.iter().map(|(_, count)| count).sum::<u64>();
-    slot.confirm()
+    slot.confirm(std::time::SystemTime::now())
 }
 
 /// Until every message is settled.

@@ -291,7 +291,7 @@ impl Spool {
     pub(crate) fn confirm(&mut self) {
         self.is_sending = false;
         let Some(slot) = self.slots.first_mut() else { return };
-        let outcome = slot.confirm();
+        let outcome = slot.confirm(self.clock.now());
         let trouble = slot.trouble();
         if let Err(error) = outcome {
             self.tell(&format!("what has arrived is not noted and may be sent again: {error}"));

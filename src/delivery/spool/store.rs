@@ -198,7 +198,7 @@ impl Store {
         let end = self.end()?;
         self.next = end.max(self.commit.next).max(1);
         while self.segments.front().is_some_and(|_| self.end_of_front() <= self.commit.next) {
-            self.remove_front(false);
+            self.remove_front(None);
         }
         self.sync_last();
         let oldest = self.segments.front().map_or(self.next, |segment| segment.first);
@@ -459,7 +459,7 @@ impl Store {
     ///
     /// # Errors
     /// That could not be written: after a crash it is sent again.
-    pub(crate) fn confirm(&mut self) -> io::Result<()> {
+    pub(crate) fn confirm(&mut self, now: SystemTime) -> io::Result<()> {
         self.in_flight = 0;
         self.confirmed = self.cursor;
         let outcome = self.write_commit();
@@ -468,7 +468,7 @@ impl Store {
             let is_damaged = self.reading.take().is_some_and(|reading| reading.is_damaged);
             // Only in this order: a segment that is gone was confirmed.
             let synced = self.commit_file.as_mut().map_or(Ok(()), |file| file.sync());
-            self.remove_front(is_damaged);
+            self.remove_front(is_damaged.then_some(now));
             return outcome.and(synced);
         }
         outcome
@@ -509,7 +509,7 @@ impl Store {
         self.in_flight_is_kept = false;
         self.reading = None;
         self.cursor = self.cursor.max(bound);
-        self.remove_front(false);
+        self.remove_front(None);
         Some(lost)
     }
 
@@ -527,14 +527,14 @@ impl Store {
         lost
     }
 
-    /// The oldest segment is not needed any more.
-    fn remove_front(&mut self, is_damaged: bool) {
+    /// The oldest segment is not needed any more. One that is damaged is kept, with when that was.
+    fn remove_front(&mut self, damaged: Option<SystemTime>) {
         let Some(segment) = self.segments.pop_front() else { return };
         let path = segment_path(&self.path, segment.first);
-        if is_damaged {
-            let name = format!("{:020}.{}.bad", segment.first, milliseconds(SystemTime::now()));
-            let most = self.limits.bytes / 4;
-            return self.bad.keep(&*self.disk, &path, self.path.join(name), segment.bytes, most);
+        if let Some(now) = damaged {
+            let name = format!("{:020}.{}.bad", segment.first, milliseconds(now));
+            let bytes = (segment.bytes, self.limits.bytes / 4);
+            return self.bad.keep(&*self.disk, &path, self.path.join(name), bytes, now);
         }
         if let Err(error) = self.disk.remove(&path) {
             if error.kind() != io::ErrorKind::NotFound {

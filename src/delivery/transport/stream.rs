@@ -81,6 +81,21 @@ impl<C: Connect> Stream<C> {
         self
     }
 
+    /// Settles what has arrived of what this connection holds of `batch`, and writes nothing.
+    #[cfg(feature = "zmq")]
+    pub(super) fn settle(&mut self, batch: &mut Batch) {
+        if self.outstanding != batch.unconfirmed_bytes() {
+            return;
+        }
+        let Some(socket) = &mut self.socket else { return };
+        if confirm(socket, batch).is_err() {
+            // An error is told once only: the next call would take this connection for a good one.
+            self.socket = None;
+            batch.rewind();
+        }
+        self.outstanding = batch.unconfirmed_bytes();
+    }
+
     fn advance(&mut self, batch: &mut Batch, deadline: Instant) -> io::Result<()> {
         let before = batch.len();
         // A connection that holds something else is left behind: that batch was given up.

@@ -71,15 +71,31 @@ impl Transport for Zmq {
         if batch.is_empty() {
             return Ok(());
         }
-        let checked = self.check.as_mut().map_or(Ok(()), |check| check.is_answered(deadline));
-        let outcome = checked.and_then(|()| self.stream.send(batch, deadline));
-        match (outcome, &mut self.spill) {
+        let before = (batch.len(), batch.unconfirmed_bytes());
+        let checked = match &mut self.check {
+            // What is written is with the receiver's kernel or on its way: whether somebody answers changes nothing.
+            Some(check) if batch.has_unwritten() => check.is_answered(deadline),
+            _ => Ok(()),
+        };
+        let outcome = match checked {
+            Ok(()) => self.stream.send(batch, deadline),
+            // What has arrived must not be spilled, nor be sent again.
+            Err(error) => {
+                self.stream.settle(batch);
+                Err(error)
+            }
+        };
+        let Some(spill) = &mut self.spill else { return outcome };
+        if (batch.len(), batch.unconfirmed_bytes()) != before {
+            spill.forget();
+        }
+        match outcome {
             // Slow is not gone.
-            (Err(error), Some(spill)) if !socket::is_deadline(&error) => {
+            Err(error) if !socket::is_deadline(&error) => {
                 batch.rewind();
                 spill.write(batch, deadline)
             }
-            (outcome, _) => outcome,
+            outcome => outcome,
         }
     }
 
@@ -89,23 +105,49 @@ impl Transport for Zmq {
 }
 
 /// Lines on stderr in place of messages to a receiver that is not there.
-#[derive(Default)]
+///
+/// A stderr that stalls leaves some of the lines here, for as long as nothing else becomes of their messages.
 struct Spill {
     lines: Batch,
+    /// It knows how much of a line is out: kept, so that the line goes on and is not begun again.
+    stderr: Stdio,
+}
+
+impl Default for Spill {
+    fn default() -> Self {
+        Spill { lines: Batch::default(), stderr: Stdio::error() }
+    }
 }
 
 impl Spill {
+    /// Some of the messages went another way: lines that are left are none of those that will have to be spilled.
+    fn forget(&mut self) {
+        *self = Spill::default();
+    }
+
     fn write(&mut self, batch: &mut Batch, deadline: Instant) -> io::Result<()> {
-        if self.lines.is_empty() || self.lines.len() > batch.len() {
-            self.lines.clear();
+        // The worker may have given up the batch that the lines are of.
+        if self.lines.is_empty() || !self.is_of(batch) {
+            self.forget();
             for frame in batch.frames() {
                 self.lines.push(|out| Framing::Newline.write(Framing::Zmtp.message(frame), out));
             }
         }
         let before = self.lines.len();
-        let outcome = Stdio::error().send(&mut self.lines, deadline);
+        let outcome = self.stderr.send(&mut self.lines, deadline);
         (self.lines.len()..before).for_each(|_| batch.lost(LossReason::Spilled));
         outcome
+    }
+
+    /// Whether the lines are those of the first messages: more may have come behind them.
+    fn is_of(&self, batch: &Batch) -> bool {
+        let messages = batch.frames().map(|frame| Framing::Zmtp.message(frame));
+        self.lines.len() <= batch.len()
+            && self
+                .lines
+                .frames()
+                .map(|line| Framing::Newline.message(line))
+                .eq(messages.take(self.lines.len()))
     }
 }
 
@@ -125,6 +167,8 @@ struct Check {
 struct Asked {
     peer: Peer,
     at: Instant,
+    /// When somebody last listened for the answer.
+    heard: Instant,
     /// Whether it is said, and only the answer is missing.
     is_said: bool,
 }
@@ -150,15 +194,19 @@ impl Check {
 
     fn ask(&mut self, deadline: Instant) -> io::Result<()> {
         let begun = Instant::now();
-        let mut asked = match self.asked.take() {
+        // If nobody listened for as long as an answer may take, that there is none says nothing. The question's own age
+        // does not tell: a deadline just before its end must not have it asked again for ever.
+        let fresh = self.asked.take().filter(|asked| asked.heard.elapsed() < self.timeout);
+        let mut asked = match fresh {
             Some(asked) => asked,
             None => {
                 let tcp = self.receiver.connect(deadline.min(begun + self.timeout))?;
-                Asked { peer: Peer::over(tcp, SocketType::Req), at: begun, is_said: false }
+                Asked { peer: Peer::over(tcp, SocketType::Req), at: begun, heard: begun, is_said: false }
             }
         };
         match asked.go_on(deadline.min(asked.at + self.timeout)) {
             Err(error) if socket::is_deadline(&error) && asked.at.elapsed() < self.timeout => {
+                asked.heard = Instant::now();
                 self.asked = Some(asked);
                 Err(error)
             }
@@ -300,5 +348,63 @@ impl Peer {
             }
             Err(error) => Err(socket::as_down(error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::super::support::{batch_of, soon};
+    use super::*;
+
+    #[test]
+    fn lines_that_are_left_of_messages_that_went_another_way_are_not_those_of_the_next_ones() {
+        let first = batch_of(Framing::Zmtp, &["one", "two", "three"]);
+        let mut spill = Spill { lines: batch_of(Framing::Newline, &["one", "two"]), ..Spill::default() };
+        assert!(spill.is_of(&first), "more have come behind them");
+        assert!(!spill.is_of(&batch_of(Framing::Zmtp, &["four", "five", "six"])));
+        assert!(!spill.is_of(&batch_of(Framing::Zmtp, &["one"])));
+        spill.forget();
+        assert!(spill.lines.is_empty());
+    }
+
+    #[test]
+    fn a_question_that_nobody_listened_to_is_asked_anew() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut check = Check {
+            receiver: Connector::to("127.0.0.1", listener.local_addr().unwrap().port()),
+            timeout: Duration::from_secs(2),
+            every: Duration::from_secs(1),
+            last: None,
+            asked: None,
+        };
+        let moment = || Instant::now() + Duration::from_millis(20);
+        while check.asked.is_none() {
+            assert!(socket::is_deadline(&check.is_answered(moment()).unwrap_err()));
+        }
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(3)).unwrap();
+        check.asked.iter_mut().for_each(|asked| (asked.at, asked.heard) = (long_ago, long_ago));
+        assert!(socket::is_deadline(&check.is_answered(moment()).unwrap_err()));
+        // One that somebody listened to until a moment ago has had its time.
+        check.asked.iter_mut().for_each(|asked| asked.at = long_ago);
+        let error = check.is_answered(soon()).unwrap_err();
+        assert!(error.to_string().contains("none within 2000 ms"), "{error}");
+    }
+
+    #[test]
+    fn nobody_is_asked_about_what_is_only_to_be_confirmed() {
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (host, options) = (String::from("127.0.0.1"), ZmqOptions::default());
+        let options = ZmqOptions { handshake: Some((host, nobody)), ..options };
+        let mut zmq = Zmq::to("127.0.0.1", nobody, &options);
+        let mut batch = batch_of(Framing::Zmtp, &["one"]);
+        batch.wrote(batch.unwritten().len());
+        let _ = zmq.send(&mut batch, soon());
+        assert!(zmq.check.as_ref().unwrap().last.is_none());
+        // Nobody holds it: it is to be written, and somebody must be there.
+        assert!(batch.has_unwritten());
+        zmq.send(&mut batch, soon()).unwrap_err();
+        assert!(zmq.check.as_ref().unwrap().last.is_some());
     }
 }

@@ -321,7 +321,7 @@ mod tests {
         let matchers = [Matcher::any()].into_iter().map(|matcher| Matcher::any_of(vec![matcher])).collect();
         let dispatch = Arc::new(Dispatch::new(Routes { matchers, outputs: vec![Arc::new(queue)] }));
         let mut intake = Intake::new(dispatch, Arc::new(InputState::new(String::from("x"))));
-        intake.frame(Ok(br#"{"Type":"x","Payload":"good"}"#));
+        intake.frame(Ok(br#"{"type": "x", "payload": "good", "fields": {}}"#));
         (0..FRAMES_AT_ONCE).for_each(|_| intake.frame(Ok(b"no message")));
         assert_eq!(capture.wait_for(1, std::time::Duration::from_secs(20)).len(), 1);
     }

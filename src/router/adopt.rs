@@ -30,7 +30,7 @@ pub struct Adopted {
     pub messages: u64,
     /// Records, and whole files, that could not be read; they are kept as `*.ring.bad`.
     pub damaged: u64,
-    /// Rings that outputs could not take all of; nothing of what is left is lost, and the next call finds it.
+    /// Rings that outputs could not take all of, and those behind the first of them; nothing of what is left is lost, and the next call finds it.
     pub left: u64,
 }
 
@@ -43,7 +43,14 @@ impl Router {
         let (rings, bad) = DeadRing::adopt_all(directory, None);
         let mut adopted = Adopted { damaged: bad, ..Adopted::default() };
         let state = Arc::new(InputState::new(format!("ring:{}", directory.display())));
+        let found = rings.len() as u64;
         for ring in rings {
+            // Whatever keeps an output from writing one keeps it from the next, and a caller who has signals and a
+            // watchdog to serve would wait for each: the rest is there when he looks again.
+            if adopted.left > 0 {
+                adopted.left = found - adopted.rings;
+                break;
+            }
             match self.adopt_ring(ring, &state, &mut adopted) {
                 true => adopted.rings += 1,
                 false => adopted.left += 1,
@@ -54,7 +61,7 @@ impl Router {
 
     /// Whether all of it was written.
     fn adopt_ring(&self, mut ring: DeadRing, state: &Arc<InputState>, adopted: &mut Adopted) -> bool {
-        let mut intake = Intake::new(Arc::clone(&self.dispatch), Arc::clone(state));
+        let mut intake = Intake::of_unsettled(Arc::clone(&self.dispatch), Arc::clone(state));
         let mut reader = RingReader::new(&ring.image);
         let mut has_damage = false;
         while let Some((slot, records)) = ring.next() {
@@ -62,9 +69,11 @@ impl Router {
             let Found { messages, damaged } =
                 reader.read(&ring.image, &records, |message| intake.frame(Ok(message)));
             intake.hand_over();
-            if !self.is_written(before) {
+            // Only its own: what others send may be dropped for as long as it likes.
+            if intake.take_dropped() > 0 || !self.is_written(before) {
                 return false;
             }
+            intake.settle();
             adopted.messages += messages;
             adopted.damaged += damaged;
             match damaged {
@@ -80,9 +89,14 @@ impl Router {
         self.outputs.iter().map(|output| &*output.queue.state)
     }
 
-    /// How many messages outputs have not written so far and will not.
+    /// How many messages outputs could not write so far. Those that they could not draw they never will: to try again
+    /// would have no end.
     fn failures(&self) -> u64 {
-        self.states().map(|output| output.dropped.load(Relaxed) + output.failed.load(Relaxed)).sum()
+        let failed = |output: &OutputState| {
+            let undrawn = output.undrawn.load(Relaxed);
+            output.failed.load(Relaxed).saturating_sub(undrawn)
+        };
+        self.states().map(failed).sum()
     }
 
     /// Waits until all that outputs have taken so far is written. `false` if that takes too long, or something since

@@ -385,6 +385,14 @@ impl Input {
         self
     }
 
+    /// Whether it has files that may be renewed under the same names.
+    pub(super) fn is_encrypted(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
     /// Of an input with [`tls`](Input::tls): only clients that show a certificate which leads to one of these, PEM too,
     /// are served.
     #[cfg(feature = "tls")]

@@ -475,6 +475,8 @@ pub(super) struct OutputState {
     pub(super) delivered: AtomicU64,
     pub(super) dropped: AtomicU64,
     pub(super) failed: AtomicU64,
+    /// Those of `failed` that could not be drawn, and never will be.
+    pub(super) undrawn: AtomicU64,
     pub(super) account: Mutex<Account>,
     pub(super) last_error: Mutex<Option<String>>,
 }

@@ -24,9 +24,9 @@ const KNOWN_TYPES: usize = 256;
 /// How many types are looked for without a hash.
 const KNOWN_AT_SIGHT: usize = 8;
 
-/// So many messages are handed over without waiting for the end of what there is to read: under a flood of datagrams
-/// there is none, and the few messages for a quiet output would wait for it.
-const MESSAGES_AT_ONCE: u64 = 1_024;
+/// After so many frames, whatever they were, the messages in them are handed over without waiting for the end of what
+/// there is to read: under a flood of datagrams there is none, and the few messages for a quiet output would wait for it.
+const FRAMES_AT_ONCE: u64 = 1_024;
 
 /// All routes at one time: each output once, and in the same order what leads to it.
 pub(super) struct Routes {
@@ -133,7 +133,7 @@ impl Dispatch {
     }
 
     /// Whether the message says who it is, and that one was taken before.
-    #[cfg(feature = "http")]
+    #[cfg(any(feature = "http", feature = "ring"))]
     fn came_before(&self, message: &Received<'_>) -> bool {
         message.id().is_some_and(|id| self.seen.knows(id))
     }
@@ -160,6 +160,13 @@ pub(super) struct Intake {
     places: HashMap<String, usize>,
     /// Messages since the counter was told.
     received: u64,
+    /// Frames since the last time that messages were handed over, whatever they were.
+    passed: u64,
+    /// Messages that an output's queue had no room for.
+    dropped: u64,
+    /// The ids of messages that may still have to come again, which are seen only when it is said so.
+    #[cfg(feature = "ring")]
+    unsettled: Option<Vec<String>>,
     /// From the first message of a batch to its end.
     routes: Option<Arc<Routes>>,
     /// What was read and not handed over, for each output.
@@ -176,6 +183,10 @@ impl Intake {
             kinds: Vec::new(),
             places: HashMap::new(),
             received: 0,
+            passed: 0,
+            dropped: 0,
+            #[cfg(feature = "ring")]
+            unsettled: None,
             routes: None,
             batches: Vec::new(),
             matches: Matches::default(),
@@ -199,6 +210,37 @@ impl Intake {
             Ok((_, Err(error))) => self.input.malformed(MalformedReason::from(&error)),
             Err(error) => self.input.malformed(MalformedReason::from(error)),
         }
+        self.passed();
+    }
+
+    /// Something has come. What is no message counts too: a flood of it must not hold back the few messages in it.
+    pub(super) fn passed(&mut self) {
+        self.passed += 1;
+        if self.passed >= FRAMES_AT_ONCE {
+            self.hand_over();
+        }
+    }
+
+    /// The same way for messages that come again if an output fails: none counts as seen before it is settled.
+    #[cfg(feature = "ring")]
+    pub(super) fn of_unsettled(dispatch: Arc<Dispatch>, input: Arc<InputState>) -> Self {
+        let mut intake = Intake::new(dispatch, input);
+        intake.unsettled = Some(Vec::new());
+        intake
+    }
+
+    /// What has come so far will not come again.
+    #[cfg(feature = "ring")]
+    pub(super) fn settle(&mut self) {
+        for id in self.unsettled.iter_mut().flat_map(|ids| ids.drain(..)) {
+            self.dispatch.seen.is_duplicate(&id);
+        }
+    }
+
+    /// How many messages were dropped since the last time, because an output's queue was full.
+    #[cfg(feature = "ring")]
+    pub(super) fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
     }
 
     /// Takes all messages of a request, each with its length on the wire, or none: then its client has them still.
@@ -229,9 +271,11 @@ impl Intake {
     /// Hands over what was read. Called before every wait for more, so that nothing waits for the next message.
     pub(super) fn hand_over(&mut self) {
         self.count();
+        self.passed = 0;
         let Some(routes) = self.routes.take() else { return };
         for (queue, batch) in routes.outputs.iter().zip(&mut self.batches) {
             queue.hand_over(batch);
+            self.dropped += batch.take_dropped();
         }
     }
 
@@ -247,7 +291,7 @@ impl Intake {
 
     fn message(&mut self, message: &Received<'_>, bytes: usize) {
         self.received += 1;
-        if self.dispatch.is_duplicate(message) {
+        if self.came_before(message) {
             return add(&self.dispatch.duplicates, 1);
         }
         self.count_type(message.r#type());
@@ -260,9 +304,23 @@ impl Intake {
         if !routes.route(message, bytes, &mut self.batches, &mut self.matches) {
             add(&self.dispatch.unrouted, 1);
         }
-        if self.received >= MESSAGES_AT_ONCE {
-            self.hand_over();
+    }
+
+    /// Whether this very message came before; it has from now on.
+    #[cfg(not(feature = "ring"))]
+    fn came_before(&mut self, message: &Received<'_>) -> bool {
+        self.dispatch.is_duplicate(message)
+    }
+
+    /// Whether this very message came before; it has from now on, or when it is [settled](Intake::settle).
+    #[cfg(feature = "ring")]
+    fn came_before(&mut self, message: &Received<'_>) -> bool {
+        let Some(unsettled) = &mut self.unsettled else { return self.dispatch.is_duplicate(message) };
+        let came_before = self.dispatch.came_before(message);
+        if !came_before {
+            unsettled.extend(message.id().map(str::to_owned));
         }
+        came_before
     }
 
     fn count_type(&mut self, name: &str) {
@@ -290,5 +348,24 @@ impl Intake {
 impl Drop for Intake {
     fn drop(&mut self) {
         self.hand_over();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::matcher::Matcher;
+    use super::super::output::{self, Output};
+    use super::*;
+
+    #[test]
+    fn a_flood_of_what_is_no_message_holds_no_message_back() {
+        let (output, capture) = Output::capture();
+        let (queue, _running) = output::start(output).expect("starts");
+        let matchers = [Matcher::any()].into_iter().map(|matcher| Matcher::any_of(vec![matcher])).collect();
+        let dispatch = Arc::new(Dispatch::new(Routes { matchers, outputs: vec![Arc::new(queue)] }));
+        let mut intake = Intake::new(dispatch, Arc::new(InputState::new(String::from("x"))));
+        intake.frame(Ok(br#"{"type": "x", "payload": "good", "fields": {}}"#));
+        (0..FRAMES_AT_ONCE).for_each(|_| intake.frame(Ok(b"no message")));
+        assert_eq!(capture.wait_for(1, std::time::Duration::from_secs(20)).len(), 1);
     }
 }

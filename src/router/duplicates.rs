@@ -42,7 +42,7 @@ impl Seen {
     }
 
     /// Whether `id` was seen before, without seeing it now: for messages that may still be turned down.
-    #[cfg(feature = "http")]
+    #[cfg(any(feature = "http", feature = "ring"))]
     pub(super) fn knows(&self, id: &str) -> bool {
         let Some((client, number)) = parse(id) else { return false };
         self.locked().by_name.get(client).is_some_and(|window| window.knows(number))
@@ -92,7 +92,7 @@ impl Window {
         came
     }
 
-    #[cfg(feature = "http")]
+    #[cfg(any(feature = "http", feature = "ring"))]
     fn knows(&self, number: u64) -> bool {
         let (word, bit) = place(number);
         number <= self.newest && self.newest - number < NUMBERS && self.came[word] & bit != 0

@@ -392,11 +392,15 @@ fn read_until_stopped(socket: &impl Datagrams, mut intake: Intake, stop: &Stop, 
     let (mut frames, allow) = (frames::Datagrams::new(input), &input.limits.allow);
     // One byte more than may be: a longer datagram is cut by the kernel, and shows by filling it.
     let mut buffer = vec![0; input.max_message_bytes.saturating_add(1)];
-    while !stop.is_overdue() {
+    // Under a flood a socket is never empty: what is left in it, a successor reads.
+    while !stop.is_overdue() && !stop.is_superseded() {
         // Asked before reading: what was sent before the stop is then sure to be read.
         let stopping = stop.is_requested();
         match socket.receive(&mut buffer, allow) {
-            Ok((_, false)) => intake.input.refused.count(RefusedReason::NotAllowed),
+            Ok((_, false)) => {
+                intake.input.refused.count(RefusedReason::NotAllowed);
+                intake.passed();
+            }
             Ok((length, true)) => {
                 intake.read(length);
                 frames.take(&buffer[..length], &mut |frame| intake.frame(frame));
@@ -452,7 +456,8 @@ impl Server {
 
     /// Accepts until it is told to stop, and then who is still waiting to be accepted.
     fn accept(&self, listener: &impl Listener, intake: &Intake) {
-        while !self.stop.is_overdue() {
+        // Who is still waiting, a successor accepts: perhaps with a newer certificate.
+        while !self.stop.is_overdue() && !self.stop.is_superseded() {
             let stopping = self.stop.is_requested();
             match listener.accept_one() {
                 Ok(client) => self.admit(client, intake),

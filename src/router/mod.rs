@@ -204,7 +204,9 @@ impl Router {
         // Its last report still finds the outputs.
         self.reporter = None;
         let deadline = deadline.max(Instant::now() + OUTPUT_GRACE);
-        self.outputs.iter_mut().for_each(|output| output.finish(deadline));
+        // All are told first: one that is stuck must not use up the time in which another saves what it holds.
+        self.outputs.iter_mut().for_each(|output| output.stop(deadline));
+        self.outputs.iter_mut().for_each(|output| output.wait(deadline));
         for drain in self.draining.drain(..) {
             while !drain.is_finished() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(1));

@@ -64,6 +64,12 @@ impl OpenInput {
         self.stop.request(deadline);
     }
 
+    /// Accepts and reads nothing more, because a successor does on the same socket. Its connections go on until
+    /// `deadline`.
+    pub(super) fn supersede(&self, deadline: Instant) {
+        self.stop.supersede(deadline);
+    }
+
     /// What a successor may share.
     pub(super) fn socket(&self) -> Option<&Kept> {
         self.socket.as_ref()
@@ -78,18 +84,19 @@ impl OpenInput {
         }
     }
 
-    /// Waits for the end that was requested.
+    /// Waits for the end that was requested. A reader that does not come to it is left behind: whoever waits for the
+    /// router waits no longer than he said.
     pub(super) fn wait_read(&mut self, deadline: Instant) {
         self.socket = None;
-        match self.reader.take().map(Arc::try_unwrap) {
-            Some(Ok(reader)) => drop(reader.join()),
-            // Somebody looks at it just now.
-            Some(Err(reader)) => {
-                while !reader.is_finished() {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
+        if let Some(reader) = self.reader.take() {
+            let limit = deadline.max(Instant::now()) + CLOSE_GRACE;
+            while !reader.is_finished() && Instant::now() < limit {
+                std::thread::sleep(Duration::from_millis(1));
             }
-            None => {}
+            if reader.is_finished() {
+                // Not if somebody looks at it just now; but it has ended.
+                let _ = Arc::try_unwrap(reader).map(JoinHandle::join);
+            }
         }
         self.connections.wait_closed(deadline);
     }
@@ -137,10 +144,15 @@ impl OpenOutput {
         (self.key.is_some(), Arc::clone(&self.queue.state), self.running.as_ref().map(Running::ended))
     }
 
-    /// Lets it write what is queued, until `deadline`, and ends it.
-    pub(super) fn finish(&mut self, deadline: Instant) {
+    /// Tells it to write what is queued, until `deadline`, and to end.
+    pub(super) fn stop(&mut self, deadline: Instant) {
+        self.running.iter_mut().for_each(|running| running.stop(deadline));
+    }
+
+    /// Waits until it has, or `deadline`.
+    pub(super) fn wait(&mut self, deadline: Instant) {
         if let Some(running) = self.running.take() {
-            running.finish(deadline);
+            running.wait(deadline);
         }
     }
 

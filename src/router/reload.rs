@@ -64,7 +64,8 @@ impl Router {
     ///
     /// Inputs and outputs whose settings are the same go on as they are, with their sockets, connections and queues, and
     /// with their place in the counters. An input with other settings on the same address takes over the socket; the
-    /// connections it has go on with the old settings until they end. New ones are opened. Routes hold from the next
+    /// connections it has go on with the old settings until they end; so does every input with TLS, whose certificate may
+    /// have been renewed. New ones are opened. Routes hold from the next
     /// batch on. What is not in the configuration ends in the background, within 5 seconds: an input reads its
     /// connections to their end, an output writes what it has; what they have counted stays in the counters.
     ///
@@ -113,9 +114,10 @@ impl Router {
             .into_iter()
             .zip(same)
             .map(|(input, same)| match same {
-                Some(number) => Ok(Source::Open(number)),
-                None => {
-                    let before = take(&|open| open.settings.address == input.address);
+                // Where its certificate is says nothing of whether that was renewed: it is read again.
+                Some(number) if !input.is_encrypted() => Ok(Source::Open(number)),
+                same => {
+                    let before = same.or_else(|| take(&|open| open.settings.address == input.address));
                     let socket = before.and_then(|number| self.inputs[number].socket());
                     Ok(Source::New(Box::new(OpenInput::open(input, socket)?), before))
                 }
@@ -175,7 +177,7 @@ impl Router {
                     self.inputs.push(*input);
                     if let Some(mut predecessor) = predecessor.and_then(|number| before[number].take()) {
                         reloaded.removed += 1;
-                        predecessor.request_stop(Instant::now() + NO_DEADLINE);
+                        predecessor.supersede(Instant::now() + NO_DEADLINE);
                         predecessor.wait_unbound(Instant::now());
                         self.succeeded.push(predecessor);
                     }
@@ -235,9 +237,10 @@ fn drain(before: Arc<Routes>, mut inputs: Vec<OpenInput>, mut outputs: Vec<OpenO
         std::thread::sleep(LOOK_AGAIN);
     }
     drop(before);
-    for output in &mut outputs {
-        output.finish(deadline.max(Instant::now() + OUTPUT_GRACE));
-    }
+    // All are told first: one that is stuck must not use up the time of the others.
+    let written = deadline.max(Instant::now() + OUTPUT_GRACE);
+    outputs.iter_mut().for_each(|output| output.stop(written));
+    outputs.iter_mut().for_each(|output| output.wait(written));
     for input in &mut inputs {
         input.wait_read(deadline);
         input.close();

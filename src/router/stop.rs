@@ -6,16 +6,23 @@ use std::io;
 use std::os::fd::AsFd;
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 /// A request to stop that threads can wait for together with a socket.
 pub(super) struct Stop {
-    deadline: OnceLock<Instant>,
+    /// What the deadline is counted from: readers ask for it with every datagram, and a number needs no lock.
+    made: Instant,
+    /// In nanoseconds since then; [`NONE`] until the first request.
+    deadline: AtomicU64,
+    is_superseded: AtomicBool,
     /// Shutting one end down makes the other readable, for every thread that polls it, and for ever.
     #[cfg(unix)]
     wake: (UnixStream, UnixStream),
 }
+
+/// No deadline: nobody has asked for the end.
+const NONE: u64 = u64::MAX;
 
 /// A socket one can wait for.
 #[cfg(unix)]
@@ -32,25 +39,41 @@ impl<T> Waitable for T {}
 impl Stop {
     pub(super) fn new() -> io::Result<Self> {
         Ok(Stop {
-            deadline: OnceLock::new(),
+            made: Instant::now(),
+            deadline: AtomicU64::new(NONE),
+            is_superseded: AtomicBool::new(false),
             #[cfg(unix)]
             wake: UnixStream::pair()?,
         })
     }
 
-    /// Stop: finish what there is, but not beyond `deadline`. The first request counts.
+    /// Stop: finish what there is, but not beyond `deadline`. Of several the earliest counts: what a reload has given a
+    /// year ends with the router all the same.
     pub(super) fn request(&self, deadline: Instant) {
-        let _ = self.deadline.set(deadline);
+        let after = deadline.saturating_duration_since(self.made).as_nanos();
+        self.deadline.fetch_min(u64::try_from(after).unwrap_or(NONE).min(NONE - 1), SeqCst);
         #[cfg(unix)]
         let _ = self.wake.0.shutdown(std::net::Shutdown::Both);
     }
 
+    /// Stop, and leave what is in the socket to a successor, which reads the same one. Connections may go on until
+    /// `deadline`.
+    pub(super) fn supersede(&self, deadline: Instant) {
+        self.is_superseded.store(true, SeqCst);
+        self.request(deadline);
+    }
+
+    pub(super) fn is_superseded(&self) -> bool {
+        self.is_superseded.load(Relaxed)
+    }
+
     pub(super) fn is_requested(&self) -> bool {
-        self.deadline.get().is_some()
+        self.deadline.load(SeqCst) != NONE
     }
 
     pub(super) fn is_overdue(&self) -> bool {
-        self.deadline.get().is_some_and(|&deadline| Instant::now() >= deadline)
+        let deadline = self.deadline.load(Relaxed);
+        deadline != NONE && self.made.elapsed() >= Duration::from_nanos(deadline)
     }
 
     /// Waits until there may be something to read, or the stop is requested.
@@ -86,5 +109,22 @@ impl Stop {
     #[cfg(not(unix))]
     pub(super) fn pause(&self, duration: Duration) {
         std::thread::sleep(duration);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_deadlines_the_earliest_counts() {
+        let stop = Stop::new().expect("a pair of sockets");
+        assert!(!stop.is_requested() && !stop.is_overdue());
+        stop.supersede(Instant::now() + Duration::from_secs(365 * 86_400));
+        assert!(stop.is_requested() && stop.is_superseded() && !stop.is_overdue());
+        stop.request(Instant::now());
+        assert!(stop.is_overdue());
+        stop.request(Instant::now() + Duration::from_secs(60));
+        assert!(stop.is_overdue(), "a later one does not prolong it");
     }
 }

@@ -37,12 +37,19 @@ pub(in crate::router) struct Batch {
     pub(super) lines: Vec<u8>,
     /// Themselves, for outputs that do not draw.
     pub(super) messages: Vec<Message>,
+    /// Messages of earlier batches that the queue had no room for.
+    dropped: u64,
     /// Told when the output is done with them.
     #[cfg(feature = "http")]
     done: Option<Sender<()>>,
 }
 
 impl Batch {
+    /// How many of the messages that went this way since the last time were dropped.
+    pub(in crate::router) fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+
     /// Whether somebody waits for the output to be done with it.
     pub(super) fn is_awaited(&self) -> bool {
         #[cfg(feature = "http")]
@@ -118,6 +125,7 @@ impl Queue {
     #[cold]
     fn cannot_draw(&self, problem: String) {
         add(&self.state.accepted, 1);
+        add(&self.state.undrawn, 1);
         self.state.settle(1, Err(io::Error::new(io::ErrorKind::InvalidData, problem)));
     }
 
@@ -127,16 +135,17 @@ impl Queue {
             return;
         }
         // The next batch is likely to be as long.
-        let next = Batch { lines: Vec::with_capacity(batch.lines.len()), ..Batch::default() };
-        let batch = std::mem::replace(batch, next);
-        let (count, bytes) = (batch.count, batch.bytes);
+        let (lines, dropped) = (Vec::with_capacity(batch.lines.len()), batch.dropped);
+        let full = std::mem::replace(batch, Batch { lines, dropped, ..Batch::default() });
+        let (count, bytes) = (full.count, full.bytes);
         // Before it is in the queue: what is settled must never exceed what was accepted.
         add(&self.state.accepted, count);
         let fits = self.room.take(bytes);
-        if !fits || self.sender.try_send(batch).is_err() {
+        if !fits || self.sender.try_send(full).is_err() {
             self.room.give_back(bytes);
             self.state.accepted.fetch_sub(count, Relaxed);
             add(&self.state.dropped, count);
+            batch.dropped += count;
         }
     }
 }
@@ -189,13 +198,21 @@ impl Batch {
 pub(in crate::router) struct Running {
     control: Sender<Control>,
     done: Receiver<()>,
+    is_told: bool,
 }
 
 impl Running {
-    /// Lets the thread write what is queued and end. It may be stuck in somebody's function or on a full pipe:
-    /// then it is left behind at the deadline.
-    pub(in crate::router) fn finish(self, deadline: Instant) {
-        let _ = self.control.send_deadline(Control::Stop(deadline), deadline);
+    /// Tells the thread to write what is queued and to end, and does not wait.
+    pub(in crate::router) fn stop(&mut self, deadline: Instant) {
+        self.is_told |= self.control.try_send(Control::Stop(deadline)).is_ok();
+    }
+
+    /// Waits until the thread has ended. It may be stuck in somebody's function or on a full pipe: then it is left
+    /// behind at the deadline.
+    pub(in crate::router) fn wait(self, deadline: Instant) {
+        if !self.is_told {
+            let _ = self.control.send_deadline(Control::Stop(deadline), deadline);
+        }
         // By closing the channel too it is told, if it was stuck and has not heard it.
         drop(self.control);
         let _ = self.done.recv_deadline(deadline);
@@ -208,7 +225,10 @@ impl Running {
 
     /// Has it open its files anew. One that has not yet done so for the last time does it once.
     pub(in crate::router) fn reopen(&self) {
-        let _ = self.control.try_send(Control::Reopen);
+        // The place that is left is for the word to stop, which must not wait for an output that is stuck.
+        if self.control.is_empty() {
+            let _ = self.control.try_send(Control::Reopen);
+        }
     }
 }
 
@@ -221,7 +241,7 @@ pub(in crate::router) fn start(output: Output) -> Result<(Queue, Running), Route
     let Place { draw, writer } =
         output.0.open().map_err(|source| RouterError::Output { output: name.clone(), source })?;
     let (sender, receiver) = bounded(QUEUE_BATCHES);
-    let (control, controlled) = bounded(1);
+    let (control, controlled) = bounded(2);
     let (finished, done) = bounded(0);
     let state = Arc::new(OutputState { name, ..OutputState::default() });
     let (waiting, counted) = (Arc::clone(&room), Arc::clone(&state));
@@ -240,7 +260,7 @@ pub(in crate::router) fn start(output: Output) -> Result<(Queue, Running), Route
         room,
         state,
     };
-    Ok((queue, Running { control, done }))
+    Ok((queue, Running { control, done, is_told: false }))
 }
 
 struct Worker {
@@ -312,7 +332,7 @@ mod tests {
         offer(&queue, 40, QUEUE_BYTES / 16);
         assert_eq!(queue.state.counters().dropped, 40 - 16);
         drop(release);
-        running.finish(Instant::now() + PATIENCE);
+        running.wait(Instant::now() + PATIENCE);
         let counters = queue.state.counters();
         assert_eq!((counters.delivered + counters.dropped, counters.queued), (40, 0));
     }
@@ -325,7 +345,7 @@ mod tests {
         });
         let (queue, running) = start(output).expect("starts");
         offer(&queue, 3, 10);
-        running.finish(Instant::now() + Duration::from_millis(10));
+        running.wait(Instant::now() + Duration::from_millis(10));
         assert_eq!(queue.state.counters().queued, 3);
     }
 
@@ -341,7 +361,7 @@ mod tests {
         .expect("starts");
         offer(&queue, 2, 10);
         assert_eq!(capture.wait_for(1, PATIENCE).len(), 1);
-        running.finish(Instant::now() + PATIENCE);
+        running.wait(Instant::now() + PATIENCE);
         let counters = queue.state.counters();
         assert_eq!((counters.delivered, counters.failed, counters.queued), (1, 1, 0));
     }

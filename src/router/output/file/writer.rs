@@ -114,12 +114,22 @@ impl Files {
                 return Err(io::Error::other(format!("{} is no directory", template.base.display())))
             }
         }
-        if rotation.cares() {
-            let keeper = Keeper::start(rotation)?;
-            files.families.values().for_each(|family| keeper.look_after(family));
-            files.keeper = Some(keeper);
-        }
         Ok(files)
+    }
+
+    /// Has old files looked after from now on. Not from the opening on: a configuration that is refused for something
+    /// else opens its outputs too, and must not remove what it would have kept fewer of.
+    fn begin_keeping(&mut self, context: &Context) {
+        if self.keeper.is_some() || !self.rotation.cares() {
+            return;
+        }
+        match Keeper::start(self.rotation) {
+            Ok(keeper) => {
+                self.families.values().for_each(|family| keeper.look_after(family));
+                self.keeper = Some(keeper);
+            }
+            Err(error) => context.settle(0, Err(error)),
+        }
     }
 
     fn period_now(&self) -> u32 {
@@ -338,6 +348,7 @@ impl Files {
 
 impl Writer for Files {
     fn write(&mut self, batch: &Batch, context: &Context) {
+        self.begin_keeping(context);
         if let Target::Fixed(_) = &*self.target {
             return self.deliver(&[0; PERIOD], batch.count, &batch.lines, context);
         }
@@ -361,11 +372,12 @@ impl Writer for Files {
 
     fn due(&self) -> Option<Instant> {
         let is_dated = matches!(&*self.target, Target::Built(template) if template.is_dated());
-        (self.rotation.every.is_some() || is_dated || self.keeper.is_some()).then_some(self.next_look)
+        (self.rotation.every.is_some() || is_dated || self.rotation.cares()).then_some(self.next_look)
     }
 
     fn tick(&mut self, context: &Context) {
         self.next_look = Instant::now() + EVERY;
+        self.begin_keeping(context);
         if let Some(keeper) = &self.keeper {
             keeper.problems().for_each(|problem| context.settle(0, Err(problem)));
         }

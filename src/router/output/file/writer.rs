@@ -394,6 +394,10 @@ impl Writer for Files {
     }
 
     fn close(&mut self, context: &Context) {
+        // One that was never in use, because its configuration was refused, is not told to stop: it is dropped.
+        if context.deadline().is_some() {
+            self.begin_keeping(context);
+        }
         if let Some(keeper) = self.keeper.take() {
             let problems = keeper.close(context.deadline().unwrap_or_else(Instant::now));
             problems.into_iter().for_each(|problem| context.settle(0, Err(problem)));

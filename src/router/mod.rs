@@ -75,6 +75,8 @@ pub use adopt::Adopted;
 pub use config::{Config, Input, Route, RouterError};
 pub use counters::{Counters, InputCounters, MalformedReason, OutputCounters};
 pub use decode::{decode, DecodeError};
+#[cfg(all(fuzzing, feature = "http"))]
+pub(crate) use http::script as http_script;
 pub use matcher::{
     language, Matcher, MatcherError, MatcherSet, Matches, NumberVariable, Subject, TextVariable,
 };
